@@ -1,0 +1,2 @@
+//! memtrace's own tasks.
+fn main() {}
