@@ -36,7 +36,7 @@ fn build() -> Result<(), String> {
     let out = folder("OUT_DIR")?;
     let target_dir = out.join("ebpf");
     let status = toolchain
-        .cargo(&folder("CARGO")?, "build", &ebpf_crate, &target_dir, "")
+        .cargo(&folder("CARGO")?, "build", &ebpf_crate, &target_dir)
         .status()
         .map_err(|error| format!("failed to start cargo: {error}"))?;
     if !status.success() {

@@ -58,29 +58,25 @@ pub(crate) struct Missing {
 impl BpfToolchain {
     /// Finds a toolchain in `places`; Debian's first, because it is a release and not a nightly.
     pub(crate) fn find(places: &Places) -> Result<Self, Missing> {
-        let linker = places.program("bpf-linker");
-        let (rustc, nightly) = (places.debian_rustc(), places.nightly());
-        match (linker, rustc, nightly) {
+        match (places.program("bpf-linker"), places.debian_rustc(), places.nightly()) {
             (Some(linker), Some(rustc), _) => Ok(Self::Debian { rustc, linker }),
             (Some(linker), None, Some(toolchain)) => Ok(Self::Nightly { toolchain, linker }),
-            (linker, rustc, nightly) => Err(Missing {
-                compiler: rustc.is_none() && nightly.is_none(),
-                linker: linker.is_none(),
-            }),
+            (linker, ..) => {
+                Err(Missing { compiler: !places.has_bpf_compiler(), linker: linker.is_none() })
+            }
         }
     }
 
     /// `cargo SUBCOMMAND` for the kernel side, in its folder and with this toolchain.
     ///
     /// `cargo` is the one that runs the caller; `target_dir` must belong to this build alone:
-    /// features and flags of the host crates would break it. `flags` are more flags for rustc.
+    /// features and flags of the host crates would break it.
     pub(crate) fn cargo(
         &self,
         cargo: &Path,
         subcommand: &str,
         ebpf_crate: &Path,
         target_dir: &Path,
-        flags: &str,
     ) -> Command {
         let mut command = Command::new(match self {
             Self::Debian { .. } => cargo.to_owned(),
@@ -103,8 +99,8 @@ impl BpfToolchain {
         };
         let (Self::Debian { linker, .. } | Self::Nightly { linker, .. }) = self;
         command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
-        let flags = format!("-C link-arg=--btf -C debuginfo=2 {flags}");
-        command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", flags.trim_end());
+        command
+            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", "-C link-arg=--btf -C debuginfo=2");
         command
     }
 }
@@ -142,12 +138,17 @@ impl Places {
     /// Debian's compiler, if its `core` for BPF is there too.
     ///
     /// Debian's older `rustc` has the same path and no such `core`, so the library decides.
-    pub(crate) fn debian_rustc(&self) -> Option<PathBuf> {
+    fn debian_rustc(&self) -> Option<PathBuf> {
         let rustc = self.root.join("usr/bin/rustc");
         let libraries = self.root.join("usr/lib/rustlib").join(BPF_TARGET).join("lib");
         let has_core =
             entries(&libraries).iter().any(|file| file_name(file).starts_with("libcore-"));
         (rustc.is_file() && has_core).then_some(rustc)
+    }
+
+    /// Whether either toolchain's compiler is there.
+    pub(crate) fn has_bpf_compiler(&self) -> bool {
+        self.debian_rustc().is_some() || self.nightly().is_some()
     }
 
     /// The first nightly that has `core`'s source.
