@@ -1,1 +1,2 @@
 //! memtrace.
+pub mod jvm;
