@@ -1,2 +1,3 @@
 //! memtrace.
+pub mod attach;
 pub mod jvm;
