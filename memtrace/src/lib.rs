@@ -1,3 +1,4 @@
 //! memtrace.
 pub mod attach;
 pub mod jvm;
+pub mod report;
