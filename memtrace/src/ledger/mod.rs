@@ -4,6 +4,7 @@
 //! reads no clock and cannot fail, and knows no allocator, so a test is a list of events and a number.
 
 mod event;
+mod meaning;
 mod regions;
 mod rss;
 mod streams;
@@ -14,6 +15,7 @@ use memtrace_common::{Kind, N_KINDS};
 use rustc_hash::FxHashMap;
 
 pub use event::{Event, StreamKind, What};
+pub use meaning::{Meaning, Steps};
 pub use rss::{Rss, Sample};
 pub use threads::{NameFrom, Thread};
 pub use totals::{Total, Totals};
