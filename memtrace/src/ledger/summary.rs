@@ -3,6 +3,8 @@
 //! In: a [`Ledger`], at its end or under way. Out: rows in an order that depends on nothing but what was recorded. A
 //! value is never counted twice: the rows of a metric add up to [`Ledger::sum`].
 
+use std::cmp::Reverse;
+
 use super::{Ledger, Metric, Thread};
 use crate::stacks::StackId;
 
@@ -65,9 +67,9 @@ impl Ledger {
             }
         }
         for row in &mut rows {
-            row.ended_by.sort_by(|a, b| b.n.cmp(&a.n));
+            row.ended_by.sort_by_key(|by| Reverse(by.n));
         }
-        rows.sort_by(|a, b| b.weight().cmp(&a.weight()));
+        rows.sort_by_key(|row| Reverse(row.weight()));
         rows
     }
 
@@ -84,9 +86,7 @@ impl Ledger {
                 n_events: metric.n_events(total),
             })
             .collect();
-        rows.sort_by(|a, b| {
-            b.value.cmp(&a.value).then((a.thread, a.stack).cmp(&(b.thread, b.stack)))
-        });
+        rows.sort_by_key(|row| (Reverse(row.value), row.thread, row.stack));
         rows
     }
 
@@ -200,8 +200,9 @@ mod tests {
 
     #[test]
     fn by_stack() {
+        type Row = (u32, u32, u64, u64);
         // (metric, (thread, stack, value, calls) of each row)
-        let cases: [(Metric, &[(u32, u32, u64, u64)]); 4] = [
+        let cases: [(Metric, &[Row]); 4] = [
             (Metric::Mapped, &[(1, 2, 0x3000, 1), (0, 1, 0x1000, 1), (1, 1, 0x1000, 1)]),
             (Metric::MappedLive, &[(0, 1, 0x1000, 1), (1, 1, 0x1000, 1)]),
             (Metric::Inflaters, &[(2, 1, 2, 2), (2, 2, 2, 2)]),
