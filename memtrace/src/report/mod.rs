@@ -11,9 +11,15 @@
 //! through [`escape`] (by way of [`names`]), and no number goes out without the loss that goes with it, except in
 //! folded stacks, whose format has no place for it.
 
+pub mod ending;
 pub mod escape;
+pub mod flamegraph;
 pub mod folded;
+pub mod json;
+pub mod loss;
 pub mod names;
+pub mod progress;
+pub mod text;
 pub mod units;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use super::escape;
 use crate::{
-    ledger::{NameFrom, Thread},
+    ledger::{Metric, NameFrom, Thread},
     stacks::{Frame, Quality},
     trace::Target,
 };
@@ -23,6 +23,26 @@ pub fn thread(thread: &Thread) -> String {
 pub fn thread_frame(thread: &Thread) -> String {
     let name = or_no_name(escape::frame(&escape::decode(&thread.name)).trim());
     format!("[{name} tid={}]", thread.tid)
+}
+
+/// A thread for people: `name (tid)`, the name in at most `width` characters.
+#[must_use]
+pub fn thread_with_id(it: &Thread, width: usize) -> String {
+    match it.tid {
+        0 => thread(it), // stands for many
+        tid => format!("{} ({tid})", clip(&thread(it), width)),
+    }
+}
+
+/// What a metric counts, in words.
+#[must_use]
+pub fn counted(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Mapped => "bytes mapped",
+        Metric::MappedLive => "bytes mapped and not given back",
+        Metric::Inflaters => "Inflaters and Deflaters opened",
+        Metric::InflatersLive => "Inflaters and Deflaters not ended",
+    }
 }
 
 /// Where a thread's name is from, as JSON has it.

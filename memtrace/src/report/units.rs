@@ -62,11 +62,12 @@ pub fn seconds(ns: u64) -> f64 {
     (ns / 1000) as f64 / 1e6
 }
 
-/// A part of a whole, in whole percent; `None` of nothing.
+/// A part of a whole: `62 %`, `<1 %`; `None` of nothing.
 #[must_use]
-pub fn percent(part: u64, whole: u64) -> Option<u64> {
+pub fn share(part: u64, whole: u64) -> Option<String> {
     let (part, whole) = (u128::from(part), u128::from(whole));
-    (part * 100 + whole / 2).checked_div(whole).and_then(|percent| u64::try_from(percent).ok())
+    let percent = (part * 100 + whole / 2).checked_div(whole)?;
+    Some(if percent == 0 && part > 0 { "<1 %".to_owned() } else { format!("{percent} %") })
 }
 
 #[cfg(test)]
@@ -120,8 +121,16 @@ mod tests {
 
     #[test]
     fn of_parts() {
-        assert_eq!(percent(0, 0), None);
-        assert_eq!(percent(2, 3), Some(67));
-        assert_eq!(percent(u64::MAX, u64::MAX), Some(100));
+        // (part, whole, share)
+        let cases = [
+            (0, 0, None),
+            (0, 9, Some("0 %")),
+            (1, 900, Some("<1 %")),
+            (2, 3, Some("67 %")),
+            (u64::MAX, u64::MAX, Some("100 %")),
+        ];
+        for (part, whole, expected) in cases {
+            assert_eq!(share(part, whole).as_deref(), expected, "{part} of {whole}");
+        }
     }
 }
