@@ -5,9 +5,11 @@
 
 mod event;
 mod meaning;
+mod metric;
 mod regions;
 mod rss;
 mod streams;
+mod summary;
 mod threads;
 mod totals;
 
@@ -16,7 +18,9 @@ use rustc_hash::FxHashMap;
 
 pub use event::{Event, StreamKind, What};
 pub use meaning::{Meaning, Steps};
+pub use metric::{Metric, Unit, UnknownMetric};
 pub use rss::{Rss, Sample};
+pub use summary::{EndedBy, StackRow, ThreadRow};
 pub use threads::{NameFrom, Thread};
 pub use totals::{Total, Totals};
 
