@@ -70,7 +70,7 @@ const NEEDS: &[Need] = &[
         is_met: |machine| machine.places.has_bpf_compiler(),
     },
     Need {
-        source: Source::Debian(&["llvm-22-dev", "g++", "zlib1g-dev", "libzstd-dev"]),
+        source: Source::Debian(&["llvm-22-dev"]),
         reason: "LLVM 22, with which bpf-linker is built",
         parts: &[Part::Build],
         is_met: |machine| machine.has_program("bpf-linker"),
