@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Write},
+    io::{self, BufWriter, Write},
 };
 
 use super::names;
@@ -20,14 +20,21 @@ use crate::{
 /// # Errors
 ///
 /// Only those of `out`.
-pub fn write(recording: &Recording, metric: Metric, mut out: impl Write) -> io::Result<()> {
-    let mut lines: Vec<_> =
-        stacks(recording, metric).iter().map(|(stack, n)| format!("{stack} {n}")).collect();
+pub fn write(recording: &Recording, metric: Metric, out: impl Write) -> io::Result<()> {
+    let mut lines: Vec<_> = stacks(recording, metric).into_iter().map(line).collect();
     lines.sort_unstable();
+    let mut out = BufWriter::new(out);
     for line in lines {
         writeln!(out, "{line}")?;
     }
     out.flush()
+}
+
+/// A stack and its value.
+pub(super) fn line((mut stack, value): (String, u64)) -> String {
+    stack.push(' ');
+    stack.push_str(&value.to_string());
+    stack
 }
 
 /// The stacks and their values in no order. Stacks that differ only in what can't be seen are one.

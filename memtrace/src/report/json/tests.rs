@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::report::sample::{recording, with_hostile_names};
+use crate::report::{
+    escape,
+    sample::{recording, with_hostile_names},
+};
 
 fn written(recording: &Recording) -> String {
     let mut out = Vec::new();
@@ -36,13 +39,6 @@ fn hostile_names() {
     for (place, expected) in cases {
         assert_eq!(value.pointer(place), Some(&expected), "{place}");
     }
-}
-
-/// A character beyond 16 bits is two escapes.
-#[test]
-fn escapes() {
-    let json = "\"grün \u{e0041}\u{feff}\"".to_owned();
-    assert_eq!(escaped(json), "\"grün \\udb40\\udc41\\ufeff\"");
 }
 
 /// What was not measured is not there, and what is under way is not complete.

@@ -1,7 +1,7 @@
 //! The end screen, for someone who has one minute.
 //!
 //! In: a recording, at its end or under way, and what to list stacks by. Out: what was traced, how much memory it
-//! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit [`WIDTH`] columns, except
+//! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit 100 columns, except
 //! notes.
 
 mod stacks;
