@@ -30,6 +30,17 @@ pub enum FlameGraphError {
     Write(#[from] io::Error),
 }
 
+/// The picture as SVG.
+///
+/// # Errors
+///
+/// [`FlameGraphError`], but none of writing.
+pub fn flamegraph(recording: &Recording, metric: Metric) -> Result<Vec<u8>, FlameGraphError> {
+    let mut svg = Vec::new();
+    write(recording, metric, &mut svg)?;
+    Ok(svg)
+}
+
 /// Draws where the values of `metric` are from.
 ///
 /// # Errors
@@ -99,9 +110,7 @@ mod tests {
     };
 
     fn svg(recording: &Recording, metric: Metric) -> String {
-        let mut out = Vec::new();
-        write(recording, metric, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        String::from_utf8(flamegraph(recording, metric).unwrap()).unwrap()
     }
 
     /// What stands in tags `name`, in order.
