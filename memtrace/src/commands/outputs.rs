@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail};
 
 use super::args::{Color, OutputArgs};
 use crate::{
-    report::{flamegraph, folded, json, text::text},
+    ledger::Metric,
+    report::{flamegraph, flamegraph::FlameGraphError, folded, json, text_by},
     target::launch::User,
     trace::Recording,
 };
@@ -56,12 +57,13 @@ impl Outputs {
         let results = [
             written(self.folded, |out| Ok(folded::write(recording, metric, out)?)),
             written(self.json, |out| Ok(json::write(recording, out)?)),
-            written(self.flamegraph, |out| Ok(flamegraph::write(recording, metric, out)?)),
+            written(self.flamegraph, |out| flame_graph(recording, metric, out)),
         ];
         if !is_stdout_taken {
-            to_stdout(text(recording, metric, colors(args.color, &io::stdout())).as_bytes())?;
+            let text = text_by(recording, metric, colors(args.color, &io::stdout()));
+            written(Some(Output::Stdout), |out| Ok(out.write_all(text.as_bytes())?))?;
         } else if !args.quiet {
-            to_stderr(&text(recording, metric, colors(args.color, &io::stderr())));
+            to_stderr(&text_by(recording, metric, colors(args.color, &io::stderr())));
         }
         results.into_iter().collect()
     }
@@ -77,15 +79,38 @@ impl Output {
 }
 
 /// Lets `write` write to `output`, if it was asked for.
-fn written(output: Option<Output>, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
-    let Some(output) = output else { return Ok(()) };
-    let mut bytes = Vec::new();
-    write(&mut bytes)?;
+fn written(output: Option<Output>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     match output {
-        Output::Stdout => to_stdout(&bytes),
-        Output::File(path, mut file) => {
-            file.write_all(&bytes).with_context(|| format!("failed to write {}", path.display()))
+        None => Ok(()),
+        Some(Output::Stdout) => {
+            enough_is_no_error(write(&mut io::stdout().lock())).context("failed to write to stdout")
         }
+        Some(Output::File(path, mut file)) => {
+            write(&mut file).with_context(|| format!("failed to write {}", path.display()))
+        }
+    }
+}
+
+/// A reader that has gone has had enough.
+fn enough_is_no_error(result: Result<()>) -> Result<()> {
+    let is_broken_pipe = |error: &anyhow::Error| {
+        error.chain().any(|cause| {
+            cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
+        })
+    };
+    result.or_else(|error| if is_broken_pipe(&error) { Ok(()) } else { Err(error) })
+}
+
+/// An empty picture is no failure of the trace.
+fn flame_graph(recording: &Recording, metric: Metric, out: &mut dyn Write) -> Result<()> {
+    match flamegraph::write(recording, metric, out) {
+        Err(error @ FlameGraphError::Empty(_)) => {
+            to_stderr(&format!("memtrace: no flame graph was drawn: {error}\n"));
+            Ok(())
+        }
+        result => Ok(result?),
     }
 }
 
@@ -100,17 +125,6 @@ pub(crate) fn create(path: &Path) -> Result<File> {
             .with_context(|| format!("failed to give {} to {}", path.display(), user.name))?;
     }
     Ok(file)
-}
-
-/// Writes to stdout. A reader that has gone has had enough, and that is no error.
-fn to_stdout(bytes: &[u8]) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("failed to write to stdout")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Writes to stderr, where nobody may be listening.

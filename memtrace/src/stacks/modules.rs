@@ -146,7 +146,7 @@ impl Modules {
         }
         let own = maps::read(std::process::id()).ok()?;
         let mapping = own.iter().find(|mapping| mapping.path == b"[vdso]")?;
-        let source = Source::Vdso { start: mapping.start, len: mapping.len() };
+        let source = Source::Vdso { start: mapping.start, len: mapping.size_bytes() };
         let module = Rc::new(Module::new("[vdso]".into(), source));
         self.by_file.insert(key, module.clone());
         Some(module)

@@ -162,14 +162,12 @@ fn wait_before_exec(
         // SAFETY: no memory is involved.
         let pid = unsafe { libc::getpid() }.to_ne_bytes();
         // SAFETY: the buffer is 4 bytes.
-        check(
-            (unsafe { libc::write(pid_writer.as_raw_fd(), pid.as_ptr().cast(), 4) } != 4).into(),
-        )?;
+        let written = unsafe { libc::write(pid_writer.as_raw_fd(), pid.as_ptr().cast(), 4) };
+        check((written != 4).into())?;
         let mut byte = 0_u8;
         // SAFETY: the buffer is one byte.
-        check(
-            (unsafe { libc::read(gate_reader.as_raw_fd(), (&raw mut byte).cast(), 1) } != 1).into(),
-        )
+        let read = unsafe { libc::read(gate_reader.as_raw_fd(), (&raw mut byte).cast(), 1) };
+        check((read != 1).into())
     };
     // SAFETY: the closure makes only async-signal-safe calls and allocates nothing.
     unsafe { child.pre_exec(in_child) };

@@ -26,7 +26,7 @@ pub struct Mapping {
 
 impl Mapping {
     /// Its size in bytes.
-    pub fn len(&self) -> u64 {
+    pub fn size_bytes(&self) -> u64 {
         self.end - self.start
     }
 
@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn lines() {
         // (line, start, end, access, exec, offset, inode, file name)
-        let cases: [(&[u8], u64, u64, bool, bool, u64, u64, &str); 5] = [
+        type Case = (&'static [u8], u64, u64, bool, bool, u64, u64, &'static str);
+        let cases: [Case; 5] = [
             (
                 b"1000-3000 r-xp 00002000 fe:00 77   /usr/lib/libz.so.1",
                 0x1000,

@@ -13,8 +13,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    ledger::Sample,
-    report::{progress, text::text},
+    report::{progress, text_by},
     target,
     trace::{Recording, ThreadName, Why},
 };
@@ -27,7 +26,6 @@ pub(super) async fn follow(
     names: Vec<ThreadName>,
 ) -> (Recording, Why) {
     let mut jstack_failure = None;
-    let mut shown = None;
     let why = loop {
         match inputs.next().await {
             Input::Events => {
@@ -36,7 +34,7 @@ pub(super) async fn follow(
             Input::Second => {
                 session.drain(inputs.ring());
                 session.tick();
-                shown = show_progress(&session, args, shown);
+                show_progress(&session, args);
             }
             Input::Asked => break Why::Asked,
             Input::TimeOver => break Why::Duration,
@@ -91,21 +89,16 @@ fn shows_progress(args: &TraceArgs) -> bool {
     !args.outputs.quiet && io::stderr().is_terminal()
 }
 
-/// `before` is the sample that the last line showed; returns the one that this line shows.
-fn show_progress(session: &Session, args: &TraceArgs, before: Option<Sample>) -> Option<Sample> {
+fn show_progress(session: &Session, args: &TraceArgs) {
     if shows_progress(args) {
-        to_stderr(&format!(
-            "\r{}\x1b[K",
-            progress::line(session.recording(), before, terminal_width())
-        ));
+        to_stderr(&format!("\r{}\x1b[K", progress(session.recording(), terminal_width())));
     }
-    session.recording().ledger.rss().last()
 }
 
 fn show_report(session: &Session, args: &TraceArgs) {
     clear_progress(args);
     let OutputArgs { metric, color, .. } = args.outputs;
-    to_stderr(&text(session.recording(), metric, colors(color, &io::stderr())));
+    to_stderr(&text_by(session.recording(), metric, colors(color, &io::stderr())));
 }
 
 fn clear_progress(args: &TraceArgs) {

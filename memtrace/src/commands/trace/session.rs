@@ -251,7 +251,7 @@ impl Session {
         let len = mappings
             .iter()
             .find(|mapping| mapping.start == addr)
-            .map_or(0, target::maps::Mapping::len);
+            .map_or(0, target::maps::Mapping::size_bytes);
         What::Shmat { addr, len }
     }
 
