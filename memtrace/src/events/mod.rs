@@ -2,8 +2,10 @@
 //!
 //! In: bytes of the ring buffer. Out: [`Event`]s. What they mean, and what a stack holds, is others' business.
 
+mod code;
 mod decode;
 mod order;
 
+pub use code::{CodeChange, CodeRecord};
 pub use decode::{DecodeError, Event};
 pub use order::Window;

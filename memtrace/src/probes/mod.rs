@@ -5,6 +5,7 @@
 //! It decodes no event.
 
 mod btf;
+mod code_maps;
 mod counters;
 mod kernel_offsets;
 mod misses;
@@ -30,6 +31,8 @@ use memtrace_common::{KernelOffsets, TargetFlags};
 
 pub use counters::Counters;
 pub use tracefs::is_mounted as tracefs_is_mounted;
+
+use code_maps::CodeMaps;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
@@ -73,6 +76,8 @@ pub struct Probes {
     options: Options,
     /// Device and inode of every library whose functions are probed.
     probed: HashSet<(u64, u64)>,
+    /// Tells of code that processes map, where the kernel allows that.
+    code_maps: Option<CodeMaps>,
     /// What the kernel had missed when everything was detached.
     missed: Option<Vec<(&'static str, u64)>>,
 }
@@ -97,7 +102,7 @@ impl Probes {
             _ => return Err(anyhow!("the kernel side has no counters")),
         };
         load_programs(&mut ebpf, &btf)?;
-        Ok(Self { ebpf, counters, options, probed: HashSet::new(), missed: None })
+        Ok(Self { ebpf, counters, options, probed: HashSet::new(), code_maps: None, missed: None })
     }
 
     /// The kernel side's debug messages, for whoever wants to log them.
@@ -124,7 +129,10 @@ impl Probes {
 
     /// What of the kernel is used.
     pub fn features(&self) -> Vec<String> {
-        ["bpf_link", "attach_cookie", "task_pt_regs"].map(str::to_owned).to_vec()
+        let mut features =
+            ["bpf_link", "attach_cookie", "task_pt_regs"].map(str::to_owned).to_vec();
+        features.extend(self.code_maps.as_ref().map(|_| "perf_mmap2".to_owned()));
+        features
     }
 
     /// Detaches everything; the counters and the ring buffer stay.
@@ -146,8 +154,22 @@ impl Probes {
         targets.insert(tgid, flags, 0).with_context(|| format!("failed to trace process {tgid}"))
     }
 
+    /// Hands the records of code that any process has mapped since the last call to `take`; `false` where the kernel
+    /// does not tell, and the processes' maps have to be read instead.
+    pub fn read_code_maps(&mut self, take: impl FnMut(&[u8])) -> bool {
+        self.code_maps.as_mut().map(|code_maps| code_maps.read(take)).is_some()
+    }
+
+    /// Whether the kernel tells of code that processes map.
+    pub fn tells_code_maps(&self) -> bool {
+        self.code_maps.is_some()
+    }
+
     /// Attaches to process life and to the memory system calls.
     pub fn attach(&mut self) -> Result<()> {
+        self.code_maps = CodeMaps::open()
+            .inspect_err(|error| log::info!("the kernel does not tell of mapped code: {error}"))
+            .ok();
         for (program, tracepoint) in LIFE {
             let program: &mut BtfTracePoint = program_mut(&mut self.ebpf, program)?;
             program

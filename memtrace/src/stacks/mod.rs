@@ -21,7 +21,7 @@ use rustc_hash::FxHashMap;
 
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
 
-use crate::events::Event;
+use crate::{events::Event, target::maps::Mapping};
 use intern::Interner;
 use modules::{Code, Modules};
 use walk::{Address, Break, End, Snapshot};
@@ -134,10 +134,24 @@ impl Stacks {
         }
     }
 
-    /// Process `tgid` has a new image.
+    /// Process `tgid` has mapped code.
+    pub fn map_code(&mut self, tgid: u32, mapping: &Mapping) {
+        self.processes.entry(tgid).or_default().modules.add(tgid, mapping);
+    }
+
+    /// Process `tgid` has a new image, with nothing of the old one.
     pub fn exec(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
-        self.refresh(tgid);
+    }
+
+    /// Process `parent` has forked `child`.
+    pub fn fork(&mut self, parent: u32, child: u32) {
+        let modules = self
+            .processes
+            .get(&parent)
+            .map(|process| process.modules.inherited())
+            .unwrap_or_default();
+        self.processes.insert(child, Process { modules, ..Process::default() });
     }
 
     /// Process `tgid` has ended; events of it that are still on their way find its code as it was known.

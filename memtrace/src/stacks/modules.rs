@@ -96,17 +96,23 @@ impl Modules {
 
     /// Reads the map of process `pid` again.
     pub(super) fn refresh(&mut self, pid: u32) -> io::Result<()> {
-        let mappings = maps::read(pid)?;
-        let fresh: Vec<Area> = mappings
-            .iter()
-            .filter(|mapping| mapping.exec)
-            .filter_map(|mapping| self.area(pid, mapping))
-            .collect();
-        self.areas
-            .retain(|old| !fresh.iter().any(|new| new.start < old.end && old.start < new.end));
-        self.areas.extend(fresh);
-        self.areas.sort_by_key(|area| area.start);
+        for mapping in maps::read(pid)?.iter().filter(|mapping| mapping.exec) {
+            self.add(pid, mapping);
+        }
         Ok(())
+    }
+
+    /// Process `pid` has mapped code, in place of what was there.
+    pub(super) fn add(&mut self, pid: u32, mapping: &Mapping) {
+        let Some(new) = self.area(pid, mapping) else { return };
+        let first = self.areas.partition_point(|old| old.end <= new.start);
+        let n_replaced = self.areas[first..].partition_point(|old| old.start < new.end);
+        self.areas.splice(first..first + n_replaced, [new]);
+    }
+
+    /// The code of a child, which has its parent's mappings.
+    pub(super) fn inherited(&self) -> Self {
+        Self { areas: self.areas.clone(), by_file: self.by_file.clone(), has_jvm: self.has_jvm }
     }
 
     /// Files that could not be read, by name and reason.

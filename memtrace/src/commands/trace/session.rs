@@ -11,7 +11,7 @@ use memtrace_common::{Counter, Kind};
 
 use super::{clock, self_use::SelfUse};
 use crate::{
-    events::{Event, Window},
+    events::{CodeChange, CodeRecord, Event, Window},
     ledger::{self, Before, Meaning, NameFrom, Sample, What},
     probes::Probes,
     stacks::{New, StackId, Stacks},
@@ -23,6 +23,9 @@ use crate::{
 const WINDOW_NS: u64 = 100_000_000;
 /// How long the ring buffer is read before other things get their turn.
 const TURN: Duration = Duration::from_millis(20);
+
+/// Records of code that are kept for processes not known yet.
+const MAX_UNCLAIMED: usize = 4096;
 
 const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
@@ -42,6 +45,8 @@ pub(super) struct Session {
     file: Option<Writer<File>>,
     /// Why the file is not written any more.
     file_error: Option<std::io::Error>,
+    /// Code of processes that are not known to be traced.
+    unclaimed_code: Vec<CodeChange>,
     /// Processes whose code is new: what they are, and whether they are to be probed, is looked at after the events.
     code_is_new: BTreeSet<u32>,
     /// The traced processes that have not ended.
@@ -71,6 +76,7 @@ impl Session {
             recording: Recording::default(),
             file,
             file_error: None,
+            unclaimed_code: Vec::new(),
             code_is_new: BTreeSet::new(),
             live: BTreeSet::from([root]),
             newest_ns: 0,
@@ -113,6 +119,7 @@ impl Session {
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
     pub(super) fn drain(&mut self, ring: &mut RingBuf<MapData>) -> bool {
         let (began, began_ns) = (Instant::now(), clock::now_ns());
+        self.read_code_maps();
         let mut is_empty = true;
         while let Some(record) = ring.next() {
             self.take(&record);
@@ -217,8 +224,7 @@ impl Session {
         let header = &event.header;
         self.newest_ns = self.newest_ns.max(header.exit_ns);
         if maps_code(&event) {
-            self.stacks.refresh(header.tgid);
-            self.code_is_new.insert(header.tgid);
+            self.code_changed(header.tgid);
         }
         if event.kind == Kind::RENAME {
             return self.rename(&event);
@@ -274,11 +280,15 @@ impl Session {
             Kind::FORK if header.args[1] != 0 => {
                 let child = header.args[0] as u32;
                 self.live.insert(child);
-                self.stacks.refresh(child);
+                self.stacks.fork(header.tgid, child);
+                self.code_changed(child);
             }
             Kind::EXEC => {
-                self.stacks.exec(header.tgid);
-                self.code_is_new.insert(header.tgid);
+                // What perf tells of a new image comes before the image itself.
+                if !self.probes.tells_code_maps() {
+                    self.stacks.exec(header.tgid);
+                }
+                self.code_changed(header.tgid);
             }
             Kind::EXIT if header.args[0] != 0 => {
                 self.ended(header.tgid);
@@ -288,6 +298,36 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// Process `tgid` has code that is new: how to unwind it is noted now, while the events behind wait.
+    fn code_changed(&mut self, tgid: u32) {
+        self.code_is_new.insert(tgid);
+        if !self.read_code_maps() {
+            self.stacks.refresh(tgid);
+        }
+    }
+
+    /// Notes what code was mapped; `false` where that is not told, or not all of it.
+    fn read_code_maps(&mut self) -> bool {
+        let unclaimed = &mut self.unclaimed_code;
+        let mut n_lost = 0;
+        let tells = self.probes.read_code_maps(|record| match CodeRecord::decode(record) {
+            Some(CodeRecord::Change(change)) => unclaimed.push(change),
+            Some(CodeRecord::Lost(n)) => n_lost += n,
+            Some(CodeRecord::Other) | None => {}
+        });
+        unclaimed.sort_by_key(|change| change.time_ns);
+        for change in unclaimed.extract_if(.., |change| self.live.contains(&change.tgid)) {
+            match &change.mapping {
+                Some(mapping) => self.stacks.map_code(change.tgid, mapping),
+                None => self.stacks.exec(change.tgid),
+            }
+        }
+        // What is left is of other processes, or of children whose begin is yet to be read.
+        let n_old = unclaimed.len().saturating_sub(MAX_UNCLAIMED);
+        unclaimed.drain(..n_old);
+        tells && n_lost == 0
     }
 
     /// The process has code that is new: what it is, and whether it is to be probed.
