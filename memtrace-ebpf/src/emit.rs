@@ -1,0 +1,166 @@
+//! The one way out: an event with a copy of the stack, or a counted loss.
+
+use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_ringbuf_query};
+use memtrace_common::{Counter, EventHeader, Kind, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES};
+
+use crate::{
+    counters::{count, count_sent},
+    maps::{EVENTS, WAKE_AT_BYTES},
+    nesting,
+    task::{self, Ids},
+};
+
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+const PAGE: u64 = 4096;
+
+/// When user space hears of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// When it looks, or when the buffer fills.
+    Later,
+    /// At once: it must look at the target while the target is still like this.
+    Now,
+}
+
+#[repr(C)]
+struct Record<const N: usize> {
+    header: EventHeader,
+    stack: [u8; N],
+}
+
+/// What happened, as the probes know it; the rest of the header is filled in place, for this stack is 512 bytes.
+pub(crate) struct What {
+    pub(crate) kind: Kind,
+    pub(crate) ids: Ids,
+    pub(crate) enter_ns: u64,
+    pub(crate) exit_ns: u64,
+    pub(crate) args: [u64; 5],
+    pub(crate) result: u64,
+    pub(crate) regs: Regs,
+    /// The return address that the event's own probe hides.
+    pub(crate) own_mend: Mend,
+}
+
+/// Hands `what` to user space without a stack.
+#[inline(always)]
+pub(crate) fn emit(what: &What, wake: Wake) {
+    send::<0>(what, 0, wake);
+}
+
+/// Hands `what` and the stack from `what.regs.sp` on to user space.
+#[inline(always)]
+pub(crate) fn emit_with_stack(what: &What, wake: Wake) {
+    let used = stack_used(what.regs.sp, task::fs_base());
+    let want = if used == 0 { MAX_STACK_BYTES as u64 } else { used };
+    if want <= STACK_CLASSES[1] as u64 {
+        send::<{ STACK_CLASSES[1] }>(what, used, wake);
+    } else if want <= STACK_CLASSES[2] as u64 {
+        send::<{ STACK_CLASSES[2] }>(what, used, wake);
+    } else if want <= STACK_CLASSES[3] as u64 {
+        send::<{ STACK_CLASSES[3] }>(what, used, wake);
+    } else if want <= STACK_CLASSES[4] as u64 {
+        send::<{ STACK_CLASSES[4] }>(what, used, wake);
+    } else if want <= STACK_CLASSES[5] as u64 {
+        send::<{ STACK_CLASSES[5] }>(what, used, wake);
+    } else if want <= STACK_CLASSES[6] as u64 {
+        send::<{ STACK_CLASSES[6] }>(what, used, wake);
+    } else {
+        send::<{ STACK_CLASSES[7] }>(what, used, wake);
+    }
+}
+
+/// Bytes of stack above `sp`: up to the thread block of a pthread, up to the first frame of the first thread,
+/// 0 where the stack is neither (a signal stack, a coroutine).
+#[inline(always)]
+fn stack_used(sp: u64, fs_base: u64) -> u64 {
+    let to_thread_block = fs_base.wrapping_sub(sp);
+    if to_thread_block < 8 << 20 {
+        return to_thread_block;
+    }
+    let to_start = task::start_stack().wrapping_sub(sp);
+    if to_start < 1 << 30 { to_start } else { 0 }
+}
+
+#[inline(always)]
+fn send<const N: usize>(what: &What, used: u64, wake: Wake) {
+    let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else {
+        count(Counter::RING_FULL);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the entry is reserved; every field of the header is written, the stack is bytes.
+    let header = unsafe { &mut (*record).header };
+    header.enter_ns = what.enter_ns;
+    header.exit_ns = what.exit_ns;
+    header.args = what.args;
+    header.result = what.result;
+    header.regs = what.regs;
+    header.fs_base = task::fs_base();
+    header.stack_used = used;
+    header.tgid = what.ids.tgid;
+    header.tid = what.ids.tid;
+    header.kind = what.kind.0;
+    header.n_mends = nesting::mends(what.ids.tid, what.own_mend, &mut header.mends);
+    header.reserved = 0;
+    header.stack_bytes = 0;
+    if N > 0 {
+        // SAFETY: the stack part lies inside the reserved record.
+        let stack = unsafe { (&raw mut (*record).stack).cast::<u8>() };
+        header.stack_bytes = copy_stack::<N>(stack, what.regs.sp, used);
+    }
+    entry.submit(wake_flag(wake));
+    count_sent(what.kind);
+}
+
+/// Copies the stack from `sp` on, `used` bytes or as much as fits, and tells how many came.
+#[inline(always)]
+fn copy_stack<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> u32 {
+    let want = if used == 0 || used > N as u64 { N as u64 } else { used };
+    // SAFETY: `stack` has room for N >= `want` bytes; the helper checks the source.
+    if unsafe { bpf_probe_read_user(stack.cast(), want as u32, sp as *const _) } == 0 {
+        return want as u32;
+    }
+    count(Counter::STACK_FAULT);
+    copy_pages::<N>(stack, sp)
+}
+
+/// Copies page by page until one can't be read.
+#[inline(always)]
+fn copy_pages<const N: usize>(stack: *mut u8, sp: u64) -> u32 {
+    let first = PAGE - (sp & (PAGE - 1));
+    if (N as u64) < PAGE {
+        return 0;
+    }
+    // SAFETY: `first` is at most a page and N is more; the helper checks the source.
+    if unsafe { bpf_probe_read_user(stack.cast(), first as u32, sp as *const _) } != 0 {
+        return 0;
+    }
+    let mut copied = first;
+    for _ in 0..(N as u64 / PAGE) {
+        if copied > N as u64 - PAGE {
+            break;
+        }
+        // SAFETY: a page fits behind `copied` bytes, as was just checked.
+        let page = unsafe { stack.add(copied as usize) };
+        // SAFETY: as above; the helper checks the source.
+        if unsafe { bpf_probe_read_user(page.cast(), PAGE as u32, (sp + copied) as *const _) } != 0
+        {
+            break;
+        }
+        copied += PAGE;
+    }
+    copied as u32
+}
+
+#[inline(always)]
+fn wake_flag(wake: Wake) -> u64 {
+    if wake == Wake::Now {
+        return BPF_RB_FORCE_WAKEUP;
+    }
+    // SAFETY: the map is a ring buffer.
+    let waiting =
+        unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), BPF_RB_AVAIL_DATA) };
+    if waiting > WAKE_AT_BYTES.load() { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+}

@@ -1,0 +1,27 @@
+//! memtrace's kernel side: pairs calls with their returns, copies the user's registers and stack, counts what it loses.
+//!
+//! In: tracepoints of memory system calls and of process life, probes on zlib's functions.
+//! Out: the ring buffer [`maps::EVENTS`] and the counters [`maps::COUNTERS`]. It keeps no totals and resolves nothing.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod counters;
+mod emit;
+mod life;
+mod maps;
+mod nesting;
+mod syscalls;
+mod task;
+mod zlib;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+/// The kernel lends some helpers only to programs under its own licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,9 @@
+//! Events as they come from the kernel side, decoded, and put into the order in which they took effect.
+//!
+//! In: bytes of the ring buffer. Out: [`Event`]s. What they mean, and what a stack holds, is others' business.
+
+mod decode;
+mod order;
+
+pub use decode::{DecodeError, Event};
+pub use order::Window;

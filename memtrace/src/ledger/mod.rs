@@ -1,0 +1,308 @@
+//! Who obtained memory, who holds it, who opened and ended zlib streams: by stack and thread.
+//!
+//! The ledger is a plain state machine: events go in through [`Ledger::apply`], totals come out. It performs no I/O,
+//! reads no clock and cannot fail, and knows no allocator, so a test is a list of events and a number.
+
+mod event;
+mod regions;
+mod rss;
+mod streams;
+mod threads;
+mod totals;
+
+use memtrace_common::{Kind, N_KINDS};
+use rustc_hash::FxHashMap;
+
+pub use event::{Event, StreamKind, What};
+pub use rss::{Rss, Sample};
+pub use threads::{NameFrom, Thread};
+pub use totals::{Total, Totals};
+
+use regions::{Given, Piece, Regions, given};
+use streams::{Ended, Open, Opened, Streams};
+use threads::Threads;
+
+/// A mapping that was there when tracing began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Before {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// Whether it can be accessed at all.
+    pub access: bool,
+    /// Whether it is the heap that `brk` moves the end of.
+    pub is_brk: bool,
+}
+
+/// Everything that was given back though nobody was seen obtaining it, and the like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Accessible bytes that were mapped before tracing began.
+    pub before_bytes: u64,
+    /// Those of them that were given back since.
+    pub before_given_back_bytes: u64,
+    /// Streams ended that were opened before tracing began.
+    pub streams_ended_before: u64,
+    /// Streams whose end was never seen, though another was opened at their address.
+    pub streams_end_missed: u64,
+    /// Threads that were not kept apart.
+    pub threads_grouped: u64,
+    /// (thread, stack) pairs that were not kept apart.
+    pub totals_grouped: u64,
+}
+
+/// Who obtained memory and who holds it.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    processes: FxHashMap<u32, Process>,
+    threads: Threads,
+    totals: Totals,
+    streams: Streams,
+    /// Streams ended, by the threads that opened and that ended them.
+    ended_by: FxHashMap<(u32, u32), u64>,
+    n_by_kind: [u64; N_KINDS],
+    counts: Counts,
+    rss: Rss,
+    first_ns: Option<u64>,
+    last_ns: u64,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    regions: Regions,
+    brk: Option<u64>,
+    /// What an `mremap` of each thread has taken from its place and not put down yet.
+    moving: FxHashMap<u32, Vec<Piece>>,
+    attached_segments: FxHashMap<u64, u64>,
+}
+
+impl Ledger {
+    /// Takes note of `event`.
+    pub fn apply(&mut self, event: &Event) {
+        self.first_ns.get_or_insert(event.time_ns);
+        self.last_ns = self.last_ns.max(event.time_ns);
+        let thread = self.threads.index(event.tgid, event.tid);
+        if let Some(kind) = event.what.kind() {
+            self.n_by_kind[kind.0 as usize] += 1;
+            self.threads.count_event(thread);
+        }
+        match event.what {
+            What::StreamInit { kind, address } => self.stream_init(event, thread, kind, address),
+            What::StreamEnd { kind, address } => self.stream_end(event, thread, kind, address),
+            What::ThreadStart { tid } => {
+                self.threads.begin(event.tgid, tid, Some(event.tid));
+            }
+            What::Fork { child, followed } => self.fork(event, child, followed),
+            What::Exec => self.end_image(event.tgid),
+            What::Exit { ended, .. } => self.exit(event, ended),
+            _ => self.memory(event, thread),
+        }
+    }
+
+    /// Takes note of what was mapped before tracing began, and is not known yet.
+    pub fn before(&mut self, tgid: u32, mapping: Before) {
+        let process = self.processes.entry(tgid).or_default();
+        self.counts.before_bytes +=
+            process.regions.mark_before(mapping.start, mapping.end, mapping.access);
+        if mapping.is_brk && process.brk.is_none() {
+            process.brk = Some(mapping.end);
+        }
+    }
+
+    /// Takes note of a thread's name.
+    pub fn name_thread(&mut self, tgid: u32, tid: u32, name: &[u8], from: NameFrom) {
+        self.threads.rename(tgid, tid, name, from);
+    }
+
+    /// Takes note of resident bytes.
+    pub fn sample(&mut self, sample: Sample) {
+        self.first_ns.get_or_insert(sample.time_ns);
+        self.last_ns = self.last_ns.max(sample.time_ns);
+        self.rss.push(sample);
+    }
+
+    /// All threads, by the index that totals refer to.
+    pub fn threads(&self) -> &[Thread] {
+        self.threads.all()
+    }
+
+    /// What was obtained and opened, by thread and stack.
+    pub fn totals(&self) -> &[Total] {
+        self.totals.all()
+    }
+
+    /// Streams of Java's ended: (index of the thread that opened, index of the thread that ended, how many).
+    pub fn ended_by(&self) -> Vec<(u32, u32, u64)> {
+        let mut rows: Vec<_> =
+            self.ended_by.iter().map(|(&(opener, ender), &n)| (opener, ender, n)).collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    /// How many calls and streams of `kind` were recorded.
+    pub fn n(&self, kind: Kind) -> u64 {
+        self.n_by_kind.get(kind.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// What was counted apart.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            threads_grouped: self.threads.n_grouped,
+            totals_grouped: self.totals.n_grouped,
+            ..self.counts
+        }
+    }
+
+    /// Resident bytes over time.
+    pub fn rss(&self) -> &Rss {
+        &self.rss
+    }
+
+    /// From the first to the last thing that was noted, in nanoseconds.
+    pub fn duration_ns(&self) -> u64 {
+        self.last_ns.saturating_sub(self.first_ns.unwrap_or(self.last_ns))
+    }
+
+    fn memory(&mut self, event: &Event, thread: u32) {
+        let owner = self.totals.index(thread, event.stack);
+        let process = self.processes.entry(event.tgid).or_default();
+        let (obtained, back) = process.apply(event, owner);
+        self.totals.obtain(owner, obtained);
+        self.give_back(back);
+    }
+
+    fn give_back(&mut self, given: Given) {
+        for (owner, bytes) in given {
+            match owner {
+                Some(owner) => self.totals.give_back(owner, bytes),
+                None => self.counts.before_given_back_bytes += bytes,
+            }
+        }
+    }
+
+    fn stream_init(&mut self, event: &Event, thread: u32, kind: StreamKind, address: u64) {
+        let owner = self.totals.index(thread, event.stack);
+        match self.streams.open(event.tgid, address, Open { kind, owner, thread }) {
+            Opened::New => {}
+            Opened::Same(old) => {
+                self.totals.unopen(old.owner);
+                self.n_by_kind[old.kind.init().0 as usize] -= 1;
+            }
+            Opened::Replaced(old) => {
+                self.counts.streams_end_missed += 1;
+                self.totals.end(old.owner);
+            }
+        }
+        self.totals.open(owner);
+    }
+
+    fn stream_end(&mut self, event: &Event, thread: u32, kind: StreamKind, address: u64) {
+        match self.streams.end(event.tgid, address, kind, thread) {
+            Ended::Known(open) => {
+                self.totals.end(open.owner);
+                *self.ended_by.entry((open.thread, thread)).or_default() += 1;
+            }
+            Ended::Same => self.n_by_kind[kind.end().0 as usize] -= 1,
+            Ended::Before => self.counts.streams_ended_before += 1,
+        }
+    }
+
+    fn fork(&mut self, event: &Event, child: u32, followed: bool) {
+        if !followed {
+            return;
+        }
+        let parent = self.processes.entry(event.tgid).or_default();
+        let process = Process {
+            regions: parent.regions.inherited(),
+            brk: parent.brk,
+            moving: FxHashMap::default(),
+            attached_segments: parent.attached_segments.clone(),
+        };
+        self.processes.insert(child, process);
+        self.threads.begin(child, child, Some(event.tid));
+    }
+
+    fn exit(&mut self, event: &Event, ended: bool) {
+        if let Some(thread) = self.threads.end(event.tid) {
+            self.streams.forget_thread(thread);
+        }
+        if ended {
+            // What a process held at its end is its answer: it stays counted as live.
+            self.processes.remove(&event.tgid);
+        }
+    }
+
+    /// A new image: the old one's memory and streams are gone.
+    fn end_image(&mut self, tgid: u32) {
+        if let Some(mut process) = self.processes.remove(&tgid) {
+            self.give_back(process.regions.clear());
+        }
+        for open in self.streams.close_process(tgid) {
+            self.totals.end(open.owner);
+        }
+    }
+}
+
+impl Process {
+    /// Returns the bytes that `owner` obtained by `event`, and what was given back.
+    fn apply(&mut self, event: &Event, owner: u32) -> (u64, Given) {
+        let regions = &mut self.regions;
+        match event.what {
+            What::Mmap { addr, len, access } => {
+                let back = regions.map(addr, end(addr, len), access, Some(owner));
+                (if access { len } else { 0 }, back)
+            }
+            What::Munmap { addr, len } => (0, given(&regions.cut(addr, end(addr, len)))),
+            What::MremapFrom { addr, len } => {
+                self.moving.insert(event.tid, regions.cut(addr, end(addr, len)));
+                (0, Given::new())
+            }
+            What::MremapTo { addr, len } => self.put_down(event.tid, addr, len, owner),
+            What::Mprotect { addr, len, access, .. } => {
+                regions.protect(addr, end(addr, len), access, Some(owner))
+            }
+            What::Brk { to } => self.brk(to, owner),
+            What::Shmat { addr, len } => {
+                self.attached_segments.insert(addr, len);
+                (len, regions.map(addr, end(addr, len), true, Some(owner)))
+            }
+            What::Shmdt { addr } => {
+                let len = self.attached_segments.remove(&addr).unwrap_or_default();
+                (0, given(&regions.cut(addr, end(addr, len))))
+            }
+            _ => (0, Given::new()),
+        }
+    }
+
+    /// What was taken from its place arrives; it stays with who obtained it, and only what is more is new.
+    fn put_down(&mut self, tid: u32, addr: u64, len: u64, owner: u32) -> (u64, Given) {
+        let pieces = self.moving.remove(&tid).unwrap_or_default();
+        let mut back = given(&self.regions.cut(addr, end(addr, len)));
+        back.extend(given(&self.regions.paste(addr, len, &pieces)));
+        let moved: u64 = pieces.iter().map(|piece| piece.end()).max().unwrap_or_default().min(len);
+        let access = pieces.first().is_none_or(|piece| piece.access());
+        let new = len - moved;
+        if new > 0 {
+            back.extend(self.regions.map(addr + moved, end(addr, len), access, Some(owner)));
+        }
+        (if access { new } else { 0 }, back)
+    }
+
+    fn brk(&mut self, to: u64, owner: u32) -> (u64, Given) {
+        let to = to.next_multiple_of(4096);
+        let Some(from) = self.brk.replace(to) else { return (0, Given::new()) };
+        if to > from {
+            let back = self.regions.map(from, to, true, Some(owner));
+            return (to - from, back);
+        }
+        (0, given(&self.regions.cut(to, from)))
+    }
+}
+
+fn end(addr: u64, len: u64) -> u64 {
+    addr.saturating_add(len)
+}
+
+#[cfg(test)]
+mod tests;

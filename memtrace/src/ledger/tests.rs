@@ -1,0 +1,185 @@
+//! The ledger's tests: a list of events and a number.
+
+use super::*;
+use crate::stacks::StackId;
+
+const PID: u32 = 100;
+
+fn event(tid: u32, stack: u32, what: What) -> Event {
+    Event { time_ns: 0, tgid: PID, tid, stack: StackId(stack), what }
+}
+
+fn mmap(tid: u32, addr: u64, len: u64) -> Event {
+    event(tid, tid, What::Mmap { addr, len, access: true })
+}
+
+fn reserve(tid: u32, addr: u64, len: u64) -> Event {
+    event(tid, tid, What::Mmap { addr, len, access: false })
+}
+
+fn munmap(tid: u32, addr: u64, len: u64) -> Event {
+    event(tid, tid, What::Munmap { addr, len })
+}
+
+fn protect(tid: u32, addr: u64, len: u64, access: bool) -> Event {
+    event(tid, tid, What::Mprotect { addr, len, access, pkey: false })
+}
+
+fn remap(tid: u32, from: (u64, u64), to: (u64, u64)) -> [Event; 2] {
+    [
+        event(tid, tid, What::MremapFrom { addr: from.0, len: from.1 }),
+        event(tid, tid, What::MremapTo { addr: to.0, len: to.1 }),
+    ]
+}
+
+fn brk(to: u64) -> Event {
+    event(1, 1, What::Brk { to })
+}
+
+fn init(tid: u32, address: u64) -> Event {
+    event(tid, tid, What::StreamInit { kind: StreamKind::Inflater, address })
+}
+
+fn end(tid: u32, address: u64) -> Event {
+    event(tid, tid, What::StreamEnd { kind: StreamKind::Inflater, address })
+}
+
+fn of_thread(ledger: &Ledger, tid: u32) -> (u64, u64) {
+    let mine = |total: &&Total| ledger.threads()[total.thread as usize].tid == tid;
+    let totals = || ledger.totals().iter().filter(mine);
+    (
+        totals().map(|total| total.mapped_bytes).sum(),
+        totals().map(|total| total.mapped_live_bytes).sum(),
+    )
+}
+
+#[test]
+fn mapped_and_live() {
+    let p = 4096;
+    // (what happened, (mapped, live) of thread 1, of thread 2, given back of before)
+    type Case = (Vec<Event>, (u64, u64), (u64, u64), u64);
+    let cases: Vec<Case> = vec![
+        (vec![], (0, 0), (0, 0), 0),
+        (vec![mmap(1, 0, 4 * p), munmap(2, p, p)], (4 * p, 3 * p), (0, 0), 0),
+        // Over an old mapping: the old is given back.
+        (vec![mmap(1, 0, 4 * p), mmap(2, p, 2 * p)], (4 * p, 2 * p), (2 * p, 2 * p), 0),
+        // A reservation over an old mapping gives back and obtains nothing.
+        (vec![mmap(1, 0, 4 * p), reserve(2, 0, 4 * p)], (4 * p, 0), (0, 0), 0),
+        // An arena grows by the thread that opens it, and shrinks.
+        (
+            vec![reserve(1, 0, 9 * p), protect(2, 0, 3 * p, true), protect(1, 2 * p, p, false)],
+            (0, 0),
+            (3 * p, 2 * p),
+            0,
+        ),
+        // mremap moves what was obtained with its owner; only growth is new.
+        (
+            [&[mmap(1, 0, 2 * p)][..], &remap(2, (0, 2 * p), (90 * p, 5 * p))].concat(),
+            (2 * p, 2 * p),
+            (3 * p, 3 * p),
+            0,
+        ),
+        (
+            [&[mmap(1, 0, 5 * p)][..], &remap(2, (0, 5 * p), (0, 2 * p))].concat(),
+            (5 * p, 2 * p),
+            (0, 0),
+            0,
+        ),
+        // The break goes up and down; the first call only tells where it is.
+        (vec![brk(9 * p), brk(12 * p), brk(10 * p), brk(10 * p)], (3 * p, p), (0, 0), 0),
+        // Never seen obtained: no negative number.
+        (vec![munmap(1, 0, 4 * p)], (0, 0), (0, 0), 0),
+        (vec![protect(1, 0, 4 * p, true), munmap(1, 0, 4 * p)], (0, 0), (0, 0), 4 * p),
+        // A new image has nothing of the old.
+        (vec![mmap(1, 0, p), event(1, 0, What::Exec), mmap(2, 0, p)], (p, 0), (p, p), 0),
+        // System V segments.
+        (
+            vec![
+                event(1, 1, What::Shmat { addr: p, len: 2 * p }),
+                event(2, 2, What::Shmdt { addr: p }),
+            ],
+            (2 * p, 0),
+            (0, 0),
+            0,
+        ),
+    ];
+    for (events, first, second, before) in cases {
+        let mut ledger = Ledger::default();
+        events.iter().for_each(|event| ledger.apply(event));
+        assert_eq!(of_thread(&ledger, 1), first, "{events:?}");
+        assert_eq!(of_thread(&ledger, 2), second, "{events:?}");
+        assert_eq!(ledger.counts().before_given_back_bytes, before, "{events:?}");
+    }
+}
+
+/// What was mapped before is kept apart, also when it is given back in part.
+#[test]
+fn before() {
+    let mut ledger = Ledger::default();
+    ledger.before(PID, Before { start: 0x1000, end: 0x5000, access: true, is_brk: false });
+    ledger.before(PID, Before { start: 0x8000, end: 0x9000, access: true, is_brk: true });
+    ledger.apply(&munmap(1, 0x2000, 0x1000));
+    ledger.apply(&brk(0xa000));
+    let counts = ledger.counts();
+    assert_eq!((counts.before_bytes, counts.before_given_back_bytes), (0x5000, 0x1000));
+    assert_eq!(of_thread(&ledger, 1), (0x1000, 0x1000));
+}
+
+/// A child has its parent's memory, but obtained none of it.
+#[test]
+fn fork() {
+    let mut ledger = Ledger::default();
+    ledger.apply(&mmap(1, 0, 0x4000));
+    ledger.apply(&event(1, 0, What::Fork { child: 200, followed: true }));
+    ledger.apply(&Event { tgid: 200, tid: 200, ..munmap(200, 0, 0x4000) });
+    assert_eq!(of_thread(&ledger, 1), (0x4000, 0x4000));
+    assert_eq!(ledger.counts().before_given_back_bytes, 0x4000);
+}
+
+#[test]
+fn streams() {
+    // (what happened, opened, live, ended by whom, ended before, end missed)
+    type Case = (Vec<Event>, u64, u64, Vec<(u32, u32, u64)>, u64, u64);
+    let native = |what: fn(StreamKind, u64) -> What, address| {
+        event(1, 7, what(StreamKind::Inflate, address))
+    };
+    let native_init = |kind, address| What::StreamInit { kind, address };
+    let native_end = |kind, address| What::StreamEnd { kind, address };
+    let cases: Vec<Case> = vec![
+        (vec![init(1, 8), init(1, 16), end(1, 8)], 2, 1, vec![(0, 0, 1)], 0, 0),
+        (vec![init(1, 8), init(1, 16), end(2, 8), end(2, 16)], 2, 0, vec![(0, 1, 2)], 0, 0),
+        (vec![end(1, 8)], 0, 0, vec![], 1, 0),
+        (vec![init(1, 8), init(1, 8)], 2, 1, vec![], 0, 1),
+        // zlib's own functions tell of the same stream once more.
+        (
+            vec![native(native_init, 8), init(1, 8), end(1, 8), native(native_end, 8)],
+            1,
+            0,
+            vec![(0, 0, 1)],
+            0,
+            0,
+        ),
+        (vec![native(native_init, 8), native(native_end, 8)], 1, 0, vec![(0, 0, 1)], 0, 0),
+    ];
+    for (events, opened, live, ended_by, ended_before, end_missed) in cases {
+        let mut ledger = Ledger::default();
+        events.iter().for_each(|event| ledger.apply(event));
+        assert_eq!(
+            ledger.totals().iter().map(|total| total.streams).sum::<u64>(),
+            opened,
+            "{events:?}"
+        );
+        assert_eq!(
+            ledger.totals().iter().map(|total| total.streams_live).sum::<u64>(),
+            live,
+            "{events:?}"
+        );
+        assert_eq!(ledger.ended_by(), ended_by, "{events:?}");
+        let counts = ledger.counts();
+        assert_eq!(
+            (counts.streams_ended_before, counts.streams_end_missed),
+            (ended_before, end_missed),
+            "{events:?}"
+        );
+    }
+}

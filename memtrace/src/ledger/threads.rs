@@ -1,0 +1,168 @@
+//! The threads that were seen, those that have ended too.
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+/// Threads that are kept apart; what later ones do is put together, and said.
+const MAX_THREADS: usize = 20_000;
+
+/// Where a thread's name is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NameFrom {
+    /// The kernel's name of the thread.
+    Comm,
+    /// The JVM's own thread dump.
+    Jstack,
+    /// The JVM's memory.
+    Vm,
+}
+
+/// A thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its process.
+    pub tgid: u32,
+    /// Its id, 0 for the one that stands for all that were not kept apart.
+    pub tid: u32,
+    /// Its name, as bytes that anyone may choose.
+    pub name: Vec<u8>,
+    /// Where the name is from.
+    pub name_from: NameFrom,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// Calls and streams of it that were recorded.
+    pub n_events: u64,
+}
+
+/// All threads, by index; an index is never used twice, a thread id may be.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    all: Vec<Thread>,
+    current: FxHashMap<u32, u32>,
+    /// Threads that were put together with others.
+    pub(super) n_grouped: u64,
+}
+
+impl Threads {
+    pub(super) fn all(&self) -> &[Thread] {
+        &self.all
+    }
+
+    /// The index of the thread that has id `tid` now.
+    pub(super) fn index(&mut self, tgid: u32, tid: u32) -> u32 {
+        match self.current.get(&tid) {
+            Some(&index) => index,
+            None => self.begin(tgid, tid, None),
+        }
+    }
+
+    /// A thread begins; it inherits the name of the thread that started it.
+    pub(super) fn begin(&mut self, tgid: u32, tid: u32, parent: Option<u32>) -> u32 {
+        let name = parent
+            .and_then(|parent| self.all.get(*self.current.get(&parent)? as usize))
+            .map(|thread| &thread.name);
+        let name = name.cloned().unwrap_or_default();
+        let index = if self.all.len() < MAX_THREADS {
+            self.push(Thread {
+                tgid,
+                tid,
+                name,
+                name_from: NameFrom::Comm,
+                ended: false,
+                n_events: 0,
+            })
+        } else {
+            self.n_grouped += 1;
+            self.group(tgid)
+        };
+        self.current.insert(tid, index);
+        index
+    }
+
+    pub(super) fn rename(&mut self, tgid: u32, tid: u32, name: &[u8], from: NameFrom) {
+        let index = self.index(tgid, tid);
+        if let Some(thread) = self.all.get_mut(index as usize)
+            && thread.tid != 0
+            && thread.name_from <= from
+        {
+            thread.name = name.to_vec();
+            thread.name_from = from;
+        }
+    }
+
+    /// The thread ends; its id may be given to another.
+    pub(super) fn end(&mut self, tid: u32) -> Option<u32> {
+        let index = self.current.remove(&tid)?;
+        if let Some(thread) = self.all.get_mut(index as usize)
+            && thread.tid != 0
+        {
+            thread.ended = true;
+        }
+        Some(index)
+    }
+
+    pub(super) fn count_event(&mut self, index: u32) {
+        if let Some(thread) = self.all.get_mut(index as usize) {
+            thread.n_events += 1;
+        }
+    }
+
+    fn push(&mut self, thread: Thread) -> u32 {
+        self.all.push(thread);
+        self.all.len() as u32 - 1
+    }
+
+    /// The one that stands for all threads beyond the limit.
+    fn group(&mut self, tgid: u32) -> u32 {
+        if let Some(index) = self.all.iter().rposition(|thread| thread.tid == 0) {
+            return index as u32;
+        }
+        let name = b"[more threads]".to_vec();
+        self.push(Thread {
+            tgid,
+            tid: 0,
+            name,
+            name_from: NameFrom::Comm,
+            ended: false,
+            n_events: 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread inherits its starter's name, and a later thread with the same id is another thread.
+    #[test]
+    fn names_and_reuse() {
+        let mut threads = Threads::default();
+        threads.rename(1, 1, b"main", NameFrom::Comm);
+        let first = threads.begin(1, 2, Some(1));
+        threads.end(2);
+        let second = threads.begin(1, 2, Some(1));
+        threads.rename(1, 2, b"worker", NameFrom::Comm);
+        assert_ne!(first, second);
+        let names: Vec<_> =
+            threads.all().iter().map(|thread| (thread.name.as_slice(), thread.ended)).collect();
+        assert_eq!(names, [(&b"main"[..], false), (b"main", true), (b"worker", false)]);
+    }
+
+    /// A name from a better source is not replaced by one from a worse.
+    #[test]
+    fn better_source_stays() {
+        let mut threads = Threads::default();
+        threads.rename(1, 1, b"a long Java name", NameFrom::Jstack);
+        threads.rename(1, 1, b"a long Java nam", NameFrom::Comm);
+        assert_eq!(threads.all()[0].name, b"a long Java name");
+    }
+
+    #[test]
+    fn many() {
+        let mut threads = Threads::default();
+        for tid in 1..=MAX_THREADS as u32 + 5 {
+            threads.begin(1, tid, None);
+        }
+        assert_eq!((threads.all().len(), threads.n_grouped), (MAX_THREADS + 1, 5));
+    }
+}

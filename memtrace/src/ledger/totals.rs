@@ -1,0 +1,102 @@
+//! What was obtained, by thread and stack.
+
+use rustc_hash::FxHashMap;
+
+use crate::stacks::StackId;
+
+/// Pairs of thread and stack that are kept apart; of later ones only the thread is kept.
+const MAX_TOTALS: usize = 400_000;
+
+/// What one thread obtained at one stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Total {
+    /// Index of the thread.
+    pub thread: u32,
+    /// The stack.
+    pub stack: StackId,
+    /// Calls that obtained memory, and streams opened.
+    pub n_events: u64,
+    /// Bytes that became accessible.
+    pub mapped_bytes: u64,
+    /// Those of them that were not given back.
+    pub mapped_live_bytes: u64,
+    /// zlib streams opened.
+    pub streams: u64,
+    /// Those of them that were not ended.
+    pub streams_live: u64,
+}
+
+/// All totals, by index.
+#[derive(Debug, Default)]
+pub struct Totals {
+    all: Vec<Total>,
+    by_key: FxHashMap<(u32, StackId), u32>,
+    /// Events of pairs that were not kept apart.
+    pub(super) n_grouped: u64,
+}
+
+impl Totals {
+    pub(super) fn all(&self) -> &[Total] {
+        &self.all
+    }
+
+    /// The index of the total of `thread` at `stack`.
+    pub(super) fn index(&mut self, thread: u32, stack: StackId) -> u32 {
+        if let Some(&index) = self.by_key.get(&(thread, stack)) {
+            return index;
+        }
+        if self.all.len() >= MAX_TOTALS && stack != StackId::NOT_KEPT {
+            self.n_grouped += 1;
+            return self.index(thread, StackId::NOT_KEPT);
+        }
+        let index = self.all.len() as u32;
+        self.all.push(Total {
+            thread,
+            stack,
+            n_events: 0,
+            mapped_bytes: 0,
+            mapped_live_bytes: 0,
+            streams: 0,
+            streams_live: 0,
+        });
+        self.by_key.insert((thread, stack), index);
+        index
+    }
+
+    pub(super) fn obtain(&mut self, index: u32, bytes: u64) {
+        if let Some(total) = self.all.get_mut(index as usize).filter(|_| bytes > 0) {
+            total.n_events += 1;
+            total.mapped_bytes += bytes;
+            total.mapped_live_bytes += bytes;
+        }
+    }
+
+    pub(super) fn give_back(&mut self, index: u32, bytes: u64) {
+        if let Some(total) = self.all.get_mut(index as usize) {
+            total.mapped_live_bytes = total.mapped_live_bytes.saturating_sub(bytes);
+        }
+    }
+
+    pub(super) fn open(&mut self, index: u32) {
+        if let Some(total) = self.all.get_mut(index as usize) {
+            total.n_events += 1;
+            total.streams += 1;
+            total.streams_live += 1;
+        }
+    }
+
+    pub(super) fn end(&mut self, index: u32) {
+        if let Some(total) = self.all.get_mut(index as usize) {
+            total.streams_live = total.streams_live.saturating_sub(1);
+        }
+    }
+
+    /// Takes an opening back that turned out to be part of another.
+    pub(super) fn unopen(&mut self, index: u32) {
+        if let Some(total) = self.all.get_mut(index as usize) {
+            total.n_events = total.n_events.saturating_sub(1);
+            total.streams = total.streams.saturating_sub(1);
+            total.streams_live = total.streams_live.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What the kernel did not hand to a program: it counts that itself, per program.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::{Ebpf, programs::Program};
+
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+
+/// Offset of `recursion_misses` in `struct bpf_prog_info` (include/uapi/linux/bpf.h, since Linux 5.12).
+const RECURSION_MISSES: usize = 208;
+const INFO_BYTES: usize = 232;
+
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+/// Events missed per program that missed any.
+pub(super) fn read(ebpf: &Ebpf) -> Vec<(&'static str, u64)> {
+    let misses = ebpf.programs().filter_map(|(_, program)| recursion_misses(program)).sum();
+    vec![("recursion", misses)]
+}
+
+fn recursion_misses(program: &Program) -> Option<u64> {
+    let fd = program.fd().ok()?;
+    let mut info = [0u8; INFO_BYTES];
+    let mut request = GetInfo {
+        fd: fd.as_fd().as_raw_fd().cast_unsigned(),
+        len: INFO_BYTES as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: the kernel writes at most `len` bytes to `info`, which outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw mut request, size_of::<GetInfo>())
+    };
+    let bytes = info.get(RECURSION_MISSES..RECURSION_MISSES + 8)?;
+    (result == 0).then(|| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
+}

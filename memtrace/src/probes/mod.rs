@@ -1,0 +1,232 @@
+//! The kernel side, loaded and attached.
+//!
+//! In: the processes to trace and what of them. Out: a ring buffer of events, counters, and probes that are gone when
+//! [`Probes`] is dropped, for whatever reason the process ends: every link is a file descriptor of it.
+//! It decodes no event.
+
+mod btf;
+mod counters;
+mod kernel_offsets;
+mod misses;
+mod tracefs;
+mod zlib;
+
+use std::{
+    collections::HashSet,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::Path,
+};
+
+use anyhow::{Context, Result, anyhow};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{HashMap, MapData, RingBuf},
+    programs::{
+        BtfTracePoint, TracePoint, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+    },
+};
+use memtrace_common::{KernelOffsets, TargetFlags};
+
+pub use counters::Counters;
+pub use tracefs::is_mounted as tracefs_is_mounted;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
+
+/// The memory system calls that are traced.
+pub const SYSCALLS: [&str; 10] = [
+    "mmap",
+    "munmap",
+    "mremap",
+    "mprotect",
+    "pkey_mprotect",
+    "brk",
+    "madvise",
+    "process_madvise",
+    "shmat",
+    "shmdt",
+];
+
+/// Programs of process life, with the tracepoint that each is for.
+const LIFE: [(&str, &str); 4] = [
+    ("process_fork", "sched_process_fork"),
+    ("process_exec", "sched_process_exec"),
+    ("process_exit", "sched_process_exit"),
+    ("rename", "task_rename"),
+];
+
+/// What to load.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Size of the ring buffer; a power of two. Its pages count twice in memtrace's own memory.
+    pub ring_bytes: u32,
+    /// Whether the kernel side tells what it does, for `-vv`.
+    pub debug: bool,
+    /// Whether zlib's own functions are probed beside the JDK's.
+    pub zlib: bool,
+}
+
+/// The kernel side. Dropping it detaches everything.
+pub struct Probes {
+    ebpf: Ebpf,
+    counters: Counters,
+    options: Options,
+    /// Device and inode of every library whose functions are probed.
+    probed: HashSet<(u64, u64)>,
+}
+
+impl Probes {
+    /// Loads the kernel side; nothing is attached yet.
+    pub fn load(options: Options) -> Result<Self> {
+        let btf = Btf::from_sys_fs().context("failed to read the kernel's type information")?;
+        let offsets = Offsets(kernel_offsets::read()?);
+        let wake_at_bytes = u64::from(options.ring_bytes / 8);
+        let log_level: u8 = if options.debug { log::Level::Debug as u8 } else { 0 };
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .map_max_entries("EVENTS", options.ring_bytes)
+            .override_global("KERNEL", &offsets, true)
+            .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
+            .override_global(aya_log::LEVEL, &log_level, false)
+            .load(OBJECT)
+            .context("failed to load the kernel side")?;
+        let counters = match ebpf.map("COUNTERS") {
+            Some(aya::maps::Map::Array(data)) => Counters::of_map(data.fd().as_fd())?,
+            _ => return Err(anyhow!("the kernel side has no counters")),
+        };
+        load_programs(&mut ebpf, &btf)?;
+        Ok(Self { ebpf, counters, options, probed: HashSet::new() })
+    }
+
+    /// The kernel side's debug messages, for whoever wants to log them.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+            .context("failed to read the kernel side's messages")
+    }
+
+    /// Takes the ring buffer; only the first call gets it.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
+        let map = self.ebpf.take_map("EVENTS").context("the ring buffer is taken already")?;
+        RingBuf::try_from(map).context("failed to map the ring buffer")
+    }
+
+    /// What the kernel side has counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Events that the kernel itself did not hand to the programs (recursion, return probes too deep), by reason.
+    pub fn missed_by_kernel(&self) -> Vec<(&'static str, u64)> {
+        misses::read(&self.ebpf)
+    }
+
+    /// Makes process `tgid` a traced one.
+    pub fn add_target(&mut self, tgid: u32, follow: bool) -> Result<()> {
+        let map =
+            self.ebpf.map_mut("TARGETS").context("the kernel side has no table of processes")?;
+        let mut targets: HashMap<_, u32, Flags> = HashMap::try_from(map)?;
+        let flags = Flags(TargetFlags { follow: u32::from(follow), reserved: 0 });
+        targets.insert(tgid, flags, 0).with_context(|| format!("failed to trace process {tgid}"))
+    }
+
+    /// Attaches to process life and to the memory system calls.
+    pub fn attach(&mut self) -> Result<()> {
+        for (program, tracepoint) in LIFE {
+            let program: &mut BtfTracePoint = program_mut(&mut self.ebpf, program)?;
+            program
+                .attach()
+                .with_context(|| format!("failed to attach to tracepoint {tracepoint}"))?;
+        }
+        let ebpf = &mut self.ebpf;
+        tracefs::with_tracefs(move || {
+            for (program, prefix) in [("sys_exit", "sys_exit_"), ("sys_enter", "sys_enter_")] {
+                let program: &mut TracePoint = program_mut(ebpf, program)?;
+                for syscall in SYSCALLS {
+                    let name = format!("{prefix}{syscall}");
+                    program.attach("syscalls", &name).with_context(|| {
+                        format!("failed to attach to tracepoint syscalls:{name}")
+                    })?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Probes the zlib functions of the library at `path`, in every process that maps this file, once a file.
+    ///
+    /// Returns how many functions were probed; 0 where it was probed before.
+    pub fn attach_zlib(&mut self, path: &Path) -> Result<usize> {
+        let metadata =
+            path.metadata().with_context(|| format!("failed to find {}", path.display()))?;
+        if !self.probed.insert((metadata.dev(), metadata.ino())) {
+            return Ok(0);
+        }
+        let sites = zlib::sites(path, self.options.zlib)?;
+        for site in &sites {
+            match site.role {
+                // The return first: an entry without its return would be a call that never ends.
+                zlib::Role::Init => {
+                    self.attach_function("stream_init_return", path, site)?;
+                    self.attach_function("stream_init", path, site)?;
+                }
+                zlib::Role::End => self.attach_function("stream_end", path, site)?,
+            }
+        }
+        Ok(sites.len())
+    }
+
+    fn attach_function(&mut self, program: &str, path: &Path, site: &zlib::Site) -> Result<()> {
+        let program: &mut UProbe = program_mut(&mut self.ebpf, program)?;
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
+            cookie: Some(u64::from(site.kind.0)),
+        };
+        program.attach(point, path, UProbeScope::AllProcesses).with_context(|| {
+            format!("failed to probe offset {:#x} of {}", site.file_offset, path.display())
+        })?;
+        Ok(())
+    }
+}
+
+fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
+    for (program, tracepoint) in LIFE {
+        let program: &mut BtfTracePoint = program_mut(ebpf, program)?;
+        program
+            .load(tracepoint, btf)
+            .with_context(|| format!("the kernel refused the program for {tracepoint}"))?;
+    }
+    for name in ["sys_enter", "sys_exit"] {
+        let program: &mut TracePoint = program_mut(ebpf, name)?;
+        program.load().with_context(|| format!("the kernel refused program {name}"))?;
+    }
+    for name in ["stream_init", "stream_init_return", "stream_end"] {
+        let program: &mut UProbe = program_mut(ebpf, name)?;
+        program.load().with_context(|| format!("the kernel refused program {name}"))?;
+    }
+    Ok(())
+}
+
+fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program =
+        ebpf.program_mut(name).with_context(|| format!("the kernel side has no program {name}"))?;
+    program.try_into().with_context(|| format!("program {name} is of another type"))
+}
+
+/// [`KernelOffsets`] as bytes for a global.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Offsets(KernelOffsets);
+
+// SAFETY: 64-bit integers only, no padding, any bytes are valid.
+unsafe impl aya::Pod for Offsets {}
+
+/// [`TargetFlags`] as bytes for a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Flags(TargetFlags);
+
+// SAFETY: two 32-bit integers, no padding, any bytes are valid.
+unsafe impl aya::Pod for Flags {}

@@ -1,0 +1,69 @@
+//! Which functions of a zlib are probed, and where they lie in its file.
+
+use std::{fs::File, path::Path};
+
+use anyhow::{Context, Result};
+use memmap2::Mmap;
+use memtrace_common::Kind;
+use object::{Object, ObjectSegment, ObjectSymbol};
+
+/// How a function is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Opens a stream: entry and return.
+    Init,
+    /// Ends a stream: entry.
+    End,
+}
+
+/// A function to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    pub(super) role: Role,
+    pub(super) kind: Kind,
+    /// Offset of its first instruction in the file.
+    pub(super) file_offset: u64,
+}
+
+/// The JNI functions of `java.util.zip`, the same names from JDK 8 to 26.
+const JNI: [(&str, Role, Kind); 4] = [
+    ("Java_java_util_zip_Inflater_init", Role::Init, Kind::INFLATER_INIT),
+    ("Java_java_util_zip_Inflater_end", Role::End, Kind::INFLATER_END),
+    ("Java_java_util_zip_Deflater_init", Role::Init, Kind::DEFLATER_INIT),
+    ("Java_java_util_zip_Deflater_end", Role::End, Kind::DEFLATER_END),
+];
+
+/// zlib's own functions. `inflateInit_` and `deflateInit_` call these.
+const ZLIB: [(&str, Role, Kind); 4] = [
+    ("inflateInit2_", Role::Init, Kind::INFLATE_INIT),
+    ("inflateEnd", Role::End, Kind::INFLATE_END),
+    ("deflateInit2_", Role::Init, Kind::DEFLATE_INIT),
+    ("deflateEnd", Role::End, Kind::DEFLATE_END),
+];
+
+/// The functions of the library at `path` that are probed: the JNI ones, and with `own` zlib's own.
+pub(super) fn sites(path: &Path, own: bool) -> Result<Vec<Site>> {
+    let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+    // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as any mapped library.
+    let bytes =
+        unsafe { Mmap::map(&file) }.with_context(|| format!("failed to map {}", path.display()))?;
+    let elf = object::File::parse(&*bytes)
+        .with_context(|| format!("failed to parse {}", path.display()))?;
+    let wanted = JNI.iter().chain(if own { ZLIB.iter() } else { [].iter() });
+    Ok(wanted
+        .filter_map(|&(name, role, kind)| {
+            let symbol = elf
+                .dynamic_symbols()
+                .find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))?;
+            Some(Site { role, kind, file_offset: file_offset(&elf, symbol.address())? })
+        })
+        .collect())
+}
+
+fn file_offset(elf: &object::File<'_>, address: u64) -> Option<u64> {
+    elf.segments().find_map(|segment| {
+        let offset = address.checked_sub(segment.address())?;
+        let (start, len) = segment.file_range();
+        (offset < len).then_some(start + offset)
+    })
+}

@@ -1,0 +1,268 @@
+//! From registers and copied stack bytes to a stack of named frames, kept once and known by a number.
+//!
+//! Native frames are unwound by the modules' own unwind tables. The walk ends at a thread's first frame or at Java.
+//! It looks at nothing but the copy: what runs on in the target can't change a stack. The target's maps and files are
+//! read when an instruction lies in no module that is known yet.
+
+mod intern;
+mod modules;
+mod rules;
+mod symbols;
+mod unwind_table;
+mod walk;
+
+use std::time::{Duration, Instant};
+
+use memtrace_common::MAX_STACK_BYTES;
+use rustc_hash::FxHashMap;
+
+pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
+
+use crate::events::Event;
+use intern::Interner;
+use modules::{Code, Modules};
+use symbols::Symbols;
+use walk::{Address, Break, End, Snapshot};
+
+/// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.
+const MAX_STACKS: usize = 300_000;
+const MAX_FRAMES: usize = 500_000;
+/// Walks whose result is remembered per process; it is a cache, and starts anew when it is full.
+const MAX_WALKS: usize = 50_000;
+/// An instruction in no known module makes the map be read again, but not more often than this.
+const REFRESH_EVERY: Duration = Duration::from_millis(20);
+
+impl StackId {
+    /// Stands for all stacks that there was no room for.
+    pub const NOT_KEPT: StackId = StackId(0);
+}
+
+/// Something that was interned for the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum New {
+    /// The next frame.
+    Frame(Frame),
+    /// The next stack.
+    Stack(Stack),
+}
+
+/// What could not be resolved as it should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Stacks that there was no room for.
+    pub not_kept: u64,
+    /// Stacks that end at an instruction outside of all known code.
+    pub nowhere: u64,
+    /// Stacks that end at unwind information which is missing or not understood.
+    pub no_rule: u64,
+    /// Stacks that end at the trampoline of another tool's return probe.
+    pub foreign_probe: u64,
+    /// Stacks that end in code which the process made itself and which is not Java's.
+    pub anonymous: u64,
+}
+
+/// Resolves stacks.
+#[derive(Debug)]
+pub struct Stacks {
+    frames: Interner<Frame>,
+    stacks: Interner<Stack>,
+    processes: FxHashMap<u32, Process>,
+    symbols: Symbols,
+    new: Vec<New>,
+    scratch: Vec<Address>,
+    /// What could not be resolved.
+    pub losses: Losses,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    modules: Modules,
+    walks: FxHashMap<Box<[Address]>, FxHashMap<u8, StackId>>,
+    names: FxHashMap<Address, FrameId>,
+    refreshed: Option<Instant>,
+    gone: bool,
+}
+
+impl Stacks {
+    /// No stack yet but [`StackId::NOT_KEPT`].
+    pub fn new() -> Self {
+        let mut stacks = Self {
+            frames: Interner::new(MAX_FRAMES),
+            stacks: Interner::new(MAX_STACKS),
+            processes: FxHashMap::default(),
+            symbols: Symbols::new(),
+            new: Vec::new(),
+            scratch: Vec::new(),
+            losses: Losses::default(),
+        };
+        let frame = stacks.frame(Frame {
+            name: "[stack not kept]".into(),
+            kind: FrameKind::Native,
+            guess: false,
+        });
+        stacks.stack(Stack { frames: frame.into_iter().collect(), quality: Quality::Broken });
+        stacks
+    }
+
+    /// The stack of `event`.
+    pub fn resolve(&mut self, event: &Event<'_>) -> StackId {
+        let mut frames = std::mem::take(&mut self.scratch);
+        let end = self.walk(event, &mut frames);
+        let id = self.intern(event.header.tgid, &frames, end);
+        frames.clear();
+        self.scratch = frames;
+        id
+    }
+
+    /// Reads the code of process `tgid` again: it has mapped some, or is to be known before it ends.
+    pub fn refresh(&mut self, tgid: u32) {
+        let process = self.processes.entry(tgid).or_default();
+        if !process.gone && process.modules.refresh(tgid).is_ok() {
+            process.refreshed = Some(Instant::now());
+        }
+    }
+
+    /// Process `tgid` has a new image.
+    pub fn exec(&mut self, tgid: u32) {
+        self.processes.remove(&tgid);
+        self.refresh(tgid);
+    }
+
+    /// Process `tgid` has ended; events of it that are still on their way find its code as it was known.
+    pub fn exit(&mut self, tgid: u32) {
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            process.gone = true;
+        }
+    }
+
+    /// Files whose unwind information could not be read, by name and reason, since the last call.
+    pub fn take_unreadable(&mut self) -> Vec<(String, String)> {
+        self.processes
+            .values_mut()
+            .flat_map(|process| std::mem::take(&mut process.modules.unreadable))
+            .collect()
+    }
+
+    /// Frames and stacks that were interned since the last call, in the order of their numbers.
+    pub fn take_new(&mut self) -> Vec<New> {
+        std::mem::take(&mut self.new)
+    }
+
+    fn walk(&mut self, event: &Event<'_>, frames: &mut Vec<Address>) -> End {
+        let header = &event.header;
+        let snapshot = Snapshot {
+            regs: header.regs,
+            stack: event.stack,
+            cut: (event.stack.len() as u64) < header.stack_used
+                || event.stack.len() == MAX_STACK_BYTES,
+            mends: header.mends.get(..header.n_mends as usize).unwrap_or(&header.mends),
+        };
+        let process = self.processes.entry(header.tgid).or_default();
+        let end = walk::walk(&process.modules, &snapshot, frames);
+        let is_stale = process.refreshed.is_none_or(|when| when.elapsed() > REFRESH_EVERY);
+        if end != End::Broken(Break::Nowhere) || !is_stale {
+            return end;
+        }
+        self.refresh(header.tgid);
+        frames.clear();
+        let modules = self.processes.get(&header.tgid).map(|process| &process.modules);
+        modules.map_or(end, |modules| walk::walk(modules, &snapshot, frames))
+    }
+
+    fn intern(&mut self, tgid: u32, addresses: &[Address], end: End) -> StackId {
+        self.count(end);
+        let known = self
+            .processes
+            .get(&tgid)
+            .and_then(|process| process.walks.get(addresses)?.get(&end.key()));
+        if let Some(&id) = known {
+            return id;
+        }
+        let mut frames: Vec<FrameId> =
+            addresses.iter().filter_map(|&address| self.name(tgid, address)).collect();
+        if end == End::Java {
+            frames.extend(self.frame(Frame {
+                name: "[java]".into(),
+                kind: FrameKind::Java,
+                guess: false,
+            }));
+        }
+        let quality = match end {
+            End::First | End::Java if addresses.iter().any(|address| address.guess) => {
+                Quality::Approximate
+            }
+            End::First | End::Java => Quality::Complete,
+            End::Truncated => Quality::Truncated,
+            End::Broken(_) => Quality::Broken,
+        };
+        let id = self.stack(Stack { frames, quality });
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            if process.walks.len() >= MAX_WALKS {
+                process.walks.clear();
+                process.names.clear();
+            }
+            process.walks.entry(addresses.into()).or_default().insert(end.key(), id);
+        }
+        id
+    }
+
+    fn name(&mut self, tgid: u32, address: Address) -> Option<FrameId> {
+        let process = self.processes.get(&tgid)?;
+        if let Some(&id) = process.names.get(&address) {
+            return Some(id);
+        }
+        let Code::Module(module, in_file) = process.modules.at(address.pc) else { return None };
+        let name = self.symbols.name(module, in_file);
+        let id = self.frame(Frame { name, kind: FrameKind::Native, guess: address.guess })?;
+        self.processes.get_mut(&tgid)?.names.insert(address, id);
+        Some(id)
+    }
+
+    fn frame(&mut self, frame: Frame) -> Option<FrameId> {
+        let (number, is_new) = self.frames.number(&frame)?;
+        if is_new {
+            self.new.push(New::Frame(frame));
+        }
+        Some(FrameId(number))
+    }
+
+    fn stack(&mut self, stack: Stack) -> StackId {
+        let Some((number, is_new)) = self.stacks.number(&stack) else {
+            self.losses.not_kept += 1;
+            return StackId::NOT_KEPT;
+        };
+        if is_new {
+            self.new.push(New::Stack(stack));
+        }
+        StackId(number)
+    }
+
+    fn count(&mut self, end: End) {
+        let Losses { nowhere, no_rule, foreign_probe, anonymous, .. } = &mut self.losses;
+        match end {
+            End::Broken(Break::Nowhere) => *nowhere += 1,
+            End::Broken(Break::Rule) => *no_rule += 1,
+            End::Broken(Break::ForeignProbe) => *foreign_probe += 1,
+            End::Broken(Break::Anonymous) => *anonymous += 1,
+            End::First | End::Java | End::Truncated => {}
+        }
+    }
+}
+
+impl Default for Stacks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl End {
+    /// Ends that make different stacks of the same addresses.
+    fn key(self) -> u8 {
+        match self {
+            End::First => 0,
+            End::Java => 1,
+            End::Truncated => 2,
+            End::Broken(_) => 3,
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The code of one process: which file or memory an instruction lies in, and how to unwind from there.
+//!
+//! The map is read again when an instruction lies nowhere, or when the process mapped code. A module that is gone
+//! stays known until its addresses are used again: events of it may still be on their way.
+
+use std::{fs::File, io, os::fd::AsRawFd, path::PathBuf, rc::Rc};
+
+use memmap2::Mmap;
+use object::{Object, ObjectSegment};
+use rustc_hash::FxHashMap;
+
+use super::{rules::Rule, unwind_table::UnwindTable};
+use crate::target::maps::{self, Mapping};
+
+/// A file (or the vdso) with code.
+#[derive(Debug)]
+pub(super) struct Module {
+    /// File name without directories, as it stands in `module+0x1a2b`.
+    pub(super) name: String,
+    /// The open file, so that a replaced or deleted one is still the right one. `None` for the vdso.
+    file: Option<File>,
+    table: UnwindTable,
+    /// Segments: (file offset, bytes, address).
+    segments: Vec<(u64, u64, u64)>,
+}
+
+/// What lies at an instruction.
+#[derive(Debug)]
+pub(super) enum Code<'a> {
+    /// Code of a file: the module and the address as the file has addresses.
+    Module(&'a Rc<Module>, u64),
+    /// Code that the process made itself: a JIT compiler's.
+    Anonymous,
+    /// The kernel's return probe trampoline.
+    ReturnProbe,
+    /// Nothing that is known.
+    Nowhere,
+}
+
+/// The executable mappings of one process.
+#[derive(Debug, Default)]
+pub(super) struct Modules {
+    areas: Vec<Area>,
+    by_file: FxHashMap<(u64, Vec<u8>), Rc<Module>>,
+    /// Files whose unwind information could not be read, by name and reason.
+    pub(super) unreadable: Vec<(String, String)>,
+    /// Whether a JVM's library is among the modules.
+    pub(super) has_jvm: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Area {
+    start: u64,
+    end: u64,
+    offset: u64,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Module(Rc<Module>),
+    Anonymous,
+    ReturnProbe,
+}
+
+impl Modules {
+    /// What lies at `address`.
+    pub(super) fn at(&self, address: u64) -> Code<'_> {
+        let index = self.areas.partition_point(|area| area.end <= address);
+        match self.areas.get(index).filter(|area| area.start <= address) {
+            None => Code::Nowhere,
+            Some(Area { what: What::Anonymous, .. }) => Code::Anonymous,
+            Some(Area { what: What::ReturnProbe, .. }) => Code::ReturnProbe,
+            Some(Area { start, offset, what: What::Module(module), .. }) => {
+                Code::Module(module, module.address(address - start + offset))
+            }
+        }
+    }
+
+    /// Reads the map of process `pid` again.
+    pub(super) fn refresh(&mut self, pid: u32) -> io::Result<()> {
+        let mappings = maps::read(pid)?;
+        let fresh: Vec<Area> = mappings
+            .iter()
+            .filter(|mapping| mapping.exec)
+            .filter_map(|mapping| self.area(pid, mapping))
+            .collect();
+        self.areas
+            .retain(|old| !fresh.iter().any(|new| new.start < old.end && old.start < new.end));
+        self.areas.extend(fresh);
+        self.areas.sort_by_key(|area| area.start);
+        Ok(())
+    }
+
+    /// Forgets where things are: the process has a new image.
+    pub(super) fn clear(&mut self) {
+        self.areas.clear();
+        self.has_jvm = false;
+    }
+
+    fn area(&mut self, pid: u32, mapping: &Mapping) -> Option<Area> {
+        let what = match mapping.path.as_slice() {
+            b"[uprobes]" => What::ReturnProbe,
+            b"[vdso]" => What::Module(self.vdso()?),
+            b"[vsyscall]" => return None,
+            _ if mapping.is_anonymous() => What::Anonymous,
+            _ => What::Module(self.module(pid, mapping)?),
+        };
+        let offset = if mapping.path == b"[vdso]" { 0 } else { mapping.offset };
+        Some(Area { start: mapping.start, end: mapping.end, offset, what })
+    }
+
+    fn module(&mut self, pid: u32, mapping: &Mapping) -> Option<Rc<Module>> {
+        let key = (mapping.inode, mapping.path.clone());
+        self.has_jvm |= is_jvm(mapping);
+        if let Some(module) = self.by_file.get(&key) {
+            return Some(module.clone());
+        }
+        let module = match Module::open(pid, mapping) {
+            Ok(module) => module,
+            Err(error) => {
+                self.unreadable.push((mapping.file_name(), error.to_string()));
+                Module {
+                    name: mapping.file_name(),
+                    file: None,
+                    table: UnwindTable::default(),
+                    segments: Vec::new(),
+                }
+            }
+        };
+        let module = Rc::new(module);
+        self.by_file.insert(key, module.clone());
+        Some(module)
+    }
+
+    /// Every 64-bit process has the same vdso, memtrace too.
+    fn vdso(&mut self) -> Option<Rc<Module>> {
+        let key = (0, b"[vdso]".to_vec());
+        if let Some(module) = self.by_file.get(&key) {
+            return Some(module.clone());
+        }
+        let own = maps::read(std::process::id()).ok()?;
+        let mapping = own.iter().find(|mapping| mapping.path == b"[vdso]")?;
+        // SAFETY: the kernel keeps the vdso mapped, readable and unchanged as long as the process lives.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(mapping.start as *const u8, mapping.len() as usize)
+        };
+        let module = Rc::new(Module::of_elf("[vdso]".into(), None, bytes).ok()?);
+        self.by_file.insert(key, module.clone());
+        Some(module)
+    }
+}
+
+impl Module {
+    fn open(pid: u32, mapping: &Mapping) -> io::Result<Self> {
+        let file = open_mapped(pid, mapping)?;
+        // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as any mapped library.
+        let bytes = unsafe { Mmap::map(&file) }?;
+        Self::of_elf(mapping.file_name(), Some(file), &bytes)
+    }
+
+    fn of_elf(name: String, file: Option<File>, bytes: &[u8]) -> io::Result<Self> {
+        let elf = object::File::parse(bytes).map_err(io::Error::other)?;
+        let segments = elf.segments().map(|segment| {
+            let (offset, len) = segment.file_range();
+            (offset, len, segment.address())
+        });
+        Ok(Self { name, file, table: UnwindTable::of_elf(&elf), segments: segments.collect() })
+    }
+
+    /// The rule at `address` of the file.
+    pub(super) fn rule(&self, address: u64) -> Option<Rule> {
+        self.table.rule(address)
+    }
+
+    /// A path by which the file can be opened for as long as this exists.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        self.file.as_ref().map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+    }
+
+    fn address(&self, offset: u64) -> u64 {
+        let segment =
+            self.segments.iter().find(|(start, len, _)| offset.wrapping_sub(*start) < *len);
+        segment.map_or(offset, |(start, _, address)| offset - start + address)
+    }
+}
+
+/// Opens the file behind a mapping: by the mapping itself, which is right in every namespace and for deleted files,
+/// or by its path under the process's root.
+fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
+    use std::os::unix::ffi::OsStrExt;
+    let Mapping { start, end, path, .. } = mapping;
+    File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}")).or_else(|_| {
+        let mut rooted = PathBuf::from(format!("/proc/{pid}/root"));
+        rooted.push(std::ffi::OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
+        File::open(rooted)
+    })
+}
+
+fn is_jvm(mapping: &Mapping) -> bool {
+    mapping.file_name().starts_with("libjvm.so")
+}

@@ -1,0 +1,174 @@
+//! The walk from a copied stack's registers to its first frame.
+
+use memtrace_common::{Mend, Regs};
+
+use super::{
+    modules::{Code, Modules},
+    rules::{Cfa, Rule, Saved},
+};
+
+/// More frames than this are cut: recursion that deep names its culprit long before.
+pub(super) const MAX_FRAMES: usize = 1024;
+
+/// The registers and the stack of a thread at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Snapshot<'a> {
+    pub(super) regs: Regs,
+    /// The stack from `regs.sp` on.
+    pub(super) stack: &'a [u8],
+    /// Whether there was more stack than was copied.
+    pub(super) cut: bool,
+    /// Return addresses that return probes have replaced.
+    pub(super) mends: &'a [Mend],
+}
+
+/// How a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// At the thread's first frame.
+    First,
+    /// At code of a Java virtual machine's making.
+    Java,
+    /// At the end of what was copied, or of what is walked at the most.
+    Truncated,
+    /// At something that can't be unwound.
+    Broken(Break),
+}
+
+/// Why a walk could not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Break {
+    /// An instruction that lies in no code that is known.
+    Nowhere,
+    /// Unwind information that is not understood, or that leads below the stack.
+    Rule,
+    /// A return address that a probe of someone else has replaced.
+    ForeignProbe,
+    /// Code that the process made itself and that is not a Java virtual machine's.
+    Anonymous,
+}
+
+/// One frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Address {
+    /// The instruction; for a caller, within the call.
+    pub(super) pc: u64,
+    /// Whether it was found by guessing.
+    pub(super) guess: bool,
+}
+
+/// Collects the frames, innermost first, into `frames`.
+pub(super) fn walk(modules: &Modules, snapshot: &Snapshot<'_>, frames: &mut Vec<Address>) -> End {
+    let mut walk = Walk { snapshot, regs: snapshot.regs, interrupted: true, guessing: false };
+    while frames.len() < MAX_FRAMES {
+        // A return address is one past the call, which may be another function's first instruction.
+        let pc = if walk.interrupted { walk.regs.ip } else { walk.regs.ip.wrapping_sub(1) };
+        let step = match modules.at(pc) {
+            Code::Module(module, address) => {
+                frames.push(Address { pc, guess: walk.guessing });
+                match module.rule(address) {
+                    Some(rule) => walk.apply(rule),
+                    None => walk.guess(),
+                }
+            }
+            Code::Anonymous if modules.has_jvm => return End::Java,
+            Code::Anonymous => return End::Broken(Break::Anonymous),
+            Code::ReturnProbe => return End::Broken(Break::ForeignProbe),
+            Code::Nowhere if walk.regs.ip == 0 && !frames.is_empty() => return End::First,
+            Code::Nowhere => return End::Broken(Break::Nowhere),
+        };
+        if let Err(end) = step {
+            return end;
+        }
+    }
+    End::Truncated
+}
+
+struct Walk<'a> {
+    snapshot: &'a Snapshot<'a>,
+    regs: Regs,
+    /// Whether `regs.ip` is an instruction to be executed, not a return address.
+    interrupted: bool,
+    guessing: bool,
+}
+
+impl Walk<'_> {
+    fn apply(&mut self, rule: Rule) -> Result<(), End> {
+        match rule {
+            Rule::Frame { cfa, bp, bx } => self.frame(cfa, bp, bx),
+            Rule::Signal => self.signal(),
+            Rule::End => Err(End::First),
+            Rule::Unsupported => Err(End::Broken(Break::Rule)),
+        }
+    }
+
+    fn frame(&mut self, cfa: Cfa, bp: Saved, bx: Saved) -> Result<(), End> {
+        let Regs { ip, sp, bp: old_bp, bx: old_bx, .. } = self.regs;
+        let cfa = match cfa {
+            Cfa::Sp(offset) => add(sp, offset),
+            Cfa::Bp(offset) => add(old_bp, offset),
+            Cfa::Bx(offset) => add(old_bx, offset),
+            Cfa::AtBp(offset) => self.word(add(old_bp, offset))?,
+            Cfa::Plt => sp.wrapping_add(if ip & 15 >= 11 { 16 } else { 8 }),
+        };
+        if cfa <= sp {
+            return Err(End::Broken(Break::Rule));
+        }
+        let caller = self.word(cfa.wrapping_sub(8))?;
+        self.regs.bp = self.saved(bp, cfa, old_bp)?;
+        self.regs.bx = self.saved(bx, cfa, old_bx)?;
+        self.regs.ip = caller;
+        self.regs.sp = cfa;
+        self.interrupted = false;
+        Ok(())
+    }
+
+    /// The registers of what the signal interrupted stand in the frame's `ucontext`: rsp points at it, and its
+    /// `gregs` begin at 40 (Linux, arch/x86/include/uapi/asm/sigcontext.h).
+    fn signal(&mut self) -> Result<(), End> {
+        let sp = self.regs.sp;
+        let greg = |index: u64| self.word(sp.wrapping_add(40 + 8 * index));
+        self.regs =
+            Regs { bp: greg(10)?, bx: greg(11)?, sp: greg(15)?, ip: greg(16)?, ..self.regs };
+        self.interrupted = true;
+        // A signal stack of its own: what it interrupted lies elsewhere, and only one stack was copied.
+        let offset = self.regs.sp.wrapping_sub(self.snapshot.regs.sp);
+        if offset < self.snapshot.stack.len() as u64 { Ok(()) } else { Err(End::Truncated) }
+    }
+
+    /// No unwind information: follow the frame pointer if it can be one, and mark what comes of it.
+    fn guess(&mut self) -> Result<(), End> {
+        let Regs { sp, bp, .. } = self.regs;
+        if bp < sp || bp & 7 != 0 {
+            return Err(End::Broken(Break::Rule));
+        }
+        self.guessing = true;
+        self.frame(Cfa::Bp(16), Saved::AtCfa(-16), Saved::Lost)
+    }
+
+    fn saved(&self, saved: Saved, cfa: u64, old: u64) -> Result<u64, End> {
+        match saved {
+            Saved::Same => Ok(old),
+            Saved::AtCfa(offset) => self.word(add(cfa, offset)),
+            Saved::AtBp(offset) => self.word(add(self.regs.bp, offset)),
+            Saved::Lost => Ok(0),
+        }
+    }
+
+    fn word(&self, address: u64) -> Result<u64, End> {
+        if let Some(mend) = self.snapshot.mends.iter().find(|mend| mend.slot == address) {
+            return Ok(mend.return_address);
+        }
+        let offset = usize::try_from(address.wrapping_sub(self.snapshot.regs.sp)).ok();
+        let bytes = offset.and_then(|offset| self.snapshot.stack.get(offset..)?.first_chunk::<8>());
+        match bytes {
+            Some(bytes) => Ok(u64::from_le_bytes(*bytes)),
+            None if self.snapshot.cut && address > self.snapshot.regs.sp => Err(End::Truncated),
+            None => Err(End::Broken(Break::Rule)),
+        }
+    }
+}
+
+fn add(base: u64, offset: i32) -> u64 {
+    base.wrapping_add_signed(i64::from(offset))
+}

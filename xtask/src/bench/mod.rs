@@ -1,0 +1,75 @@
+//! `cargo xtask bench`: what tracing costs.
+//!
+//! In: built programs and a quiet machine. Out: tables on stdout, their raw figures in
+//! `target/bench/`. Nothing here decides whether a figure is good; the bars are only named.
+
+use std::{env, fs, path::PathBuf, process::Command};
+
+use anyhow::Context;
+
+use crate::{
+    build, demo,
+    needs::Part,
+    repository::Repository,
+    run,
+    setup::{self, Policy},
+};
+
+mod async_profiler;
+mod bystander;
+mod process;
+mod quiet;
+mod startup;
+mod statistics;
+mod table;
+pub(crate) mod timed;
+mod tool;
+
+/// What can be measured.
+#[derive(clap::Subcommand)]
+pub(crate) enum Bench {
+    /// Measure the demo application's start-up under memtrace and under other tools
+    Startup(startup::Options),
+}
+
+/// Where everything that a benchmark needs is.
+struct Bed {
+    /// The memtrace under test.
+    memtrace: PathBuf,
+    /// The demo application.
+    jar: PathBuf,
+    /// Where figures, and what the tools write, go.
+    folder: PathBuf,
+}
+
+/// Builds what is measured, then measures.
+pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> anyhow::Result<()> {
+    let Bench::Startup(options) = bench;
+    setup::ensure(policy, &[Part::Build, Part::Demo, Part::Bench])?;
+    let memtrace = match &options.memtrace {
+        Some(binary) => fs::canonicalize(binary)
+            .with_context(|| format!("failed to find {}", binary.display()))?,
+        None => build::run(repository, policy)?,
+    };
+    let jar = demo::build(repository)?;
+    let folder = repository.target.join("bench");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to create {}", folder.display()))?;
+    if !run::is_root() {
+        return again_as_root();
+    }
+    startup::run(&Bed { memtrace, jar, folder }, options)
+}
+
+/// Starts this task again with root's rights: all that needs building was built as the user.
+fn again_as_root() -> anyhow::Result<()> {
+    let xtask = env::current_exe().context("failed to find the running program")?;
+    run::run(run::as_root(xtask).args(env::args_os().skip(1)))
+}
+
+/// A command without what cargo adds to the environment of the programs it runs.
+fn clean_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("LD_LIBRARY_PATH");
+    command
+}

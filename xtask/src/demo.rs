@@ -1,0 +1,133 @@
+//! `cargo xtask demo`: the start-up of a real application, traced.
+//!
+//! In: the demo application, built by Maven. Out: in `target/demo/`, the report in each of its
+//! forms. The files are replaced by each run.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::SystemTime,
+};
+
+use anyhow::{Context, bail};
+
+use crate::{
+    build,
+    needs::Part,
+    repository::Repository,
+    run,
+    setup::{self, Policy},
+};
+
+/// How the demo application is started, by demo, tests and benchmark alike.
+pub(crate) const JAVA: [&str; 6] = [
+    "java",
+    "-Xmx1g",
+    "--add-opens",
+    "java.base/java.lang=ALL-UNNAMED",
+    "-Ddemo.once=true",
+    "-jar",
+];
+
+/// What the demo leaves, and what it is.
+const FILES: [(&str, &str); 5] = [
+    ("report.txt", "the report, as `memtrace report demo.mt` prints it"),
+    ("demo.folded", "folded stacks"),
+    ("demo.svg", "flame graph"),
+    ("demo.json", "the whole report as JSON"),
+    ("demo.mt", "the trace itself"),
+];
+
+/// Builds everything, traces the application and says where the results are.
+pub(crate) fn run(repository: &Repository, policy: Policy) -> anyhow::Result<()> {
+    setup::ensure(policy, &[Part::Build, Part::Demo])?;
+    let memtrace = build::run(repository, policy)?;
+    let jar = build(repository)?;
+    let folder = repository.target.join("demo");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to create {}", folder.display()))?;
+
+    eprintln!("Tracing the start-up of {}.", jar.display());
+    let mut trace = run::as_root(&memtrace);
+    trace.arg("--folded").arg(folder.join("demo.folded"));
+    trace.arg("--flamegraph").arg(folder.join("demo.svg"));
+    trace.arg("--json").arg(folder.join("demo.json"));
+    trace.arg("-o").arg(folder.join("demo.mt"));
+    run::run(trace.arg("--").args(JAVA).arg(&jar))?;
+    save_report(&memtrace, &folder)?;
+    list_files(&folder)
+}
+
+/// Builds the application unless it is newer than its sources; returns the jar.
+pub(crate) fn build(repository: &Repository) -> anyhow::Result<PathBuf> {
+    let project = repository.root.join("tests/demo-app");
+    let jar = project.join("target/demo.jar");
+    let built = fs::metadata(&jar).and_then(|file| file.modified()).ok();
+    if built.is_some_and(|built| newest_source(&project) < Some(built)) {
+        return Ok(jar);
+    }
+    eprintln!("Building the demo application with Maven.");
+    let pom = project.join("pom.xml");
+    run::run(Command::new("mvn").args(["-q", "-B", "-f"]).arg(&pom).arg("package"))?;
+    if !jar.is_file() {
+        bail!("failed to find {}: {} did not build it", jar.display(), pom.display());
+    }
+    Ok(jar)
+}
+
+/// When a source of a Maven project was last changed.
+fn newest_source(project: &Path) -> Option<SystemTime> {
+    let mut newest = None;
+    let mut paths = vec![project.join("pom.xml"), project.join("src")];
+    while let Some(path) = paths.pop() {
+        let changed = fs::metadata(&path).and_then(|file| file.modified()).ok();
+        newest = newest.max(changed);
+        // A folder's own time tells of files that were taken away.
+        let listed = fs::read_dir(&path).into_iter().flatten().flatten();
+        paths.extend(listed.map(|entry| entry.path()));
+    }
+    newest
+}
+
+/// Writes the report once more, from the trace: without what the application printed.
+fn save_report(memtrace: &Path, folder: &Path) -> anyhow::Result<()> {
+    let report = run::output(Command::new(memtrace).arg("report").arg(folder.join("demo.mt")))?;
+    let file = folder.join("report.txt");
+    fs::write(&file, report).with_context(|| format!("failed to write {}", file.display()))
+}
+
+fn list_files(folder: &Path) -> anyhow::Result<()> {
+    eprintln!("\nIn {}:", folder.display());
+    for (name, what) in FILES {
+        let file = folder.join(name);
+        let size = fs::metadata(&file)
+            .with_context(|| format!("failed to find {}", file.display()))?
+            .len();
+        if size == 0 {
+            bail!("{} is empty", file.display());
+        }
+        eprintln!("  {name:<12} {size:>10} bytes  {what}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A project's newest file decides, however deep it lies; one without files is never newer.
+    #[test]
+    fn newest_source_is_found() {
+        let project = std::env::temp_dir().join(format!("memtrace-demo-{}", std::process::id()));
+        assert_eq!(newest_source(&project), None);
+        let deep = project.join("src/main/java/Deep.java");
+        fs::create_dir_all(deep.parent().unwrap()).unwrap();
+        fs::write(project.join("pom.xml"), "").unwrap();
+        fs::write(&deep, "").unwrap();
+        let future = SystemTime::now() + std::time::Duration::from_secs(100);
+        fs::File::options().write(true).open(&deep).unwrap().set_modified(future).unwrap();
+        assert_eq!(newest_source(&project), Some(future));
+        fs::remove_dir_all(&project).unwrap();
+    }
+}

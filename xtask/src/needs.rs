@@ -1,0 +1,234 @@
+//! What the tasks need from the machine, and why.
+//!
+//! In: a look at what is installed ([`Machine`]). Out: the needs that are not met, as data.
+//! Whether a need is met is decided by files alone: asking a package manager takes seconds, and
+//! a JDK that was unpacked by hand is as good as a package.
+
+use std::{env, path::PathBuf};
+
+use crate::bpf_toolchain::{BpfToolchain, Places};
+
+/// What is installed where.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    /// Programs and compilers.
+    pub(crate) places: Places,
+    /// Where the programs of the running Rust toolchain are.
+    ///
+    /// Rustup's own folder has a `cargo-clippy` also when the component is not installed.
+    pub(crate) toolchain_bin: PathBuf,
+}
+
+/// What a task is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Compile and link both sides.
+    Build,
+    /// Check formatting and lints.
+    Lint,
+    /// Run the integration tests.
+    Tests,
+    /// Build and run the demo application.
+    Demo,
+    /// Run other tools beside memtrace.
+    Bench,
+}
+
+/// Something that must be installed.
+#[derive(Debug)]
+pub(crate) struct Need {
+    /// Where it comes from.
+    pub(crate) source: Source,
+    /// Why it is needed; completes "…: ".
+    pub(crate) reason: &'static str,
+    parts: &'static [Part],
+    is_met: fn(&Machine) -> bool,
+}
+
+/// Who installs a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Packages of Debian.
+    Debian(&'static [&'static str]),
+    /// bpf-linker, built by cargo with Debian's LLVM.
+    BpfLinker,
+    /// A component of the rustup toolchain in use.
+    Component(&'static str),
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        source: Source::Debian(&["gcc", "libc6-dev"]),
+        reason: "cc links every Rust program and compiles zstd and the C fixtures",
+        parts: &[Part::Build],
+        is_met: |machine| machine.has_program("cc") && machine.has_file("usr/include/stdio.h"),
+    },
+    Need {
+        source: Source::Debian(&["rustc-web", "libstd-rust-web-dev-bpf"]),
+        reason: "a Rust compiler with a core library for BPF compiles the kernel side",
+        parts: &[Part::Build],
+        is_met: |machine| machine.places.has_bpf_compiler(),
+    },
+    Need {
+        source: Source::Debian(&["llvm-22-dev", "g++", "zlib1g-dev", "libzstd-dev"]),
+        reason: "LLVM 22, with which bpf-linker is built",
+        parts: &[Part::Build],
+        is_met: |machine| machine.has_program("bpf-linker"),
+    },
+    Need {
+        source: Source::BpfLinker,
+        reason: "bpf-linker turns the compiled kernel side into a BPF object",
+        parts: &[Part::Build],
+        is_met: |machine| machine.has_program("bpf-linker"),
+    },
+    Need {
+        source: Source::Debian(&["rust-web-clippy"]),
+        reason: "clippy of the compiler that compiles the kernel side",
+        parts: &[Part::Lint],
+        is_met: |machine| {
+            machine.has_file("usr/bin/clippy-driver")
+                || matches!(BpfToolchain::find(&machine.places), Ok(BpfToolchain::Nightly { .. }))
+        },
+    },
+    Need {
+        source: Source::Component("rustfmt"),
+        reason: "rustfmt checks the formatting",
+        parts: &[Part::Lint],
+        is_met: |machine| machine.has_component("cargo-fmt"),
+    },
+    Need {
+        source: Source::Component("clippy"),
+        reason: "clippy checks the lints",
+        parts: &[Part::Lint],
+        is_met: |machine| machine.has_component("cargo-clippy"),
+    },
+    Need {
+        source: Source::Debian(&["openjdk-17-jdk-headless"]),
+        reason: "the JVM that is traced, and the compiler of the Java fixtures",
+        parts: &[Part::Tests, Part::Demo],
+        is_met: |machine| machine.has_program("java") && machine.has_program("javac"),
+    },
+    Need {
+        source: Source::Debian(&["maven"]),
+        reason: "Maven builds the demo application",
+        parts: &[Part::Tests, Part::Demo],
+        is_met: |machine| machine.has_program("mvn"),
+    },
+    Need {
+        source: Source::Debian(&["gdb"]),
+        reason: "gdb says what a stack really is",
+        parts: &[Part::Tests],
+        is_met: |machine| machine.has_program("gdb"),
+    },
+    Need {
+        source: Source::Debian(&["bpftrace"]),
+        reason: "bpftrace counts events beside memtrace, and is measured against it",
+        parts: &[Part::Tests, Part::Bench],
+        is_met: |machine| machine.has_program("bpftrace"),
+    },
+    Need {
+        source: Source::Debian(&["strace"]),
+        reason: "strace lists system calls beside memtrace, and is measured against it",
+        parts: &[Part::Tests, Part::Bench],
+        is_met: |machine| machine.has_program("strace"),
+    },
+    Need {
+        source: Source::Debian(&["binutils"]),
+        reason: "strip makes the fixture without symbols",
+        parts: &[Part::Tests],
+        is_met: |machine| machine.has_program("strip"),
+    },
+    Need {
+        source: Source::Debian(&["zlib1g-dev"]),
+        reason: "the header that the zlib fixture is compiled with",
+        parts: &[Part::Tests],
+        is_met: |machine| machine.has_file("usr/include/zlib.h"),
+    },
+];
+
+/// The needs of `parts` that this machine does not meet, in the order to install them.
+pub(crate) fn unmet(machine: &Machine, parts: &[Part]) -> Vec<&'static Need> {
+    let concerns = |need: &&Need| need.parts.iter().any(|part| parts.contains(part));
+    NEEDS.iter().filter(concerns).filter(|need| !(need.is_met)(machine)).collect()
+}
+
+impl Machine {
+    /// This machine, with the Rust toolchain that runs this task.
+    pub(crate) fn this() -> Self {
+        let cargo = env::var_os("CARGO").map(PathBuf::from).unwrap_or_default();
+        let toolchain_bin = cargo.parent().map(PathBuf::from).unwrap_or_default();
+        Self { places: Places::of_this_machine(), toolchain_bin }
+    }
+
+    fn has_program(&self, name: &str) -> bool {
+        self.places.program(name).is_some()
+    }
+
+    fn has_file(&self, path: &str) -> bool {
+        self.places.root.join(path).is_file()
+    }
+
+    fn has_component(&self, program: &str) -> bool {
+        self.toolchain_bin.join(program).is_file()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn sources(machine: &Machine, parts: &[Part]) -> Vec<Source> {
+        unmet(machine, parts).into_iter().map(|need| need.source).collect()
+    }
+
+    fn empty_machine(name: &str) -> Machine {
+        let root = env::temp_dir().join(format!("memtrace-needs-{}-{name}", std::process::id()));
+        Machine {
+            toolchain_bin: root.join("toolchains/stable/bin"),
+            places: Places {
+                path: vec![root.join("usr/bin")],
+                toolchains: root.join("toolchains"),
+                root,
+            },
+        }
+    }
+
+    /// A machine with nothing needs everything of a part, and nothing of the others.
+    #[test]
+    fn bare_machine() {
+        let machine = empty_machine("bare");
+        let cases: [(&[Part], &[Source]); 3] = [
+            (&[], &[]),
+            (
+                &[Part::Demo],
+                &[Source::Debian(&["openjdk-17-jdk-headless"]), Source::Debian(&["maven"])],
+            ),
+            (&[Part::Bench], &[Source::Debian(&["bpftrace"]), Source::Debian(&["strace"])]),
+        ];
+        for (parts, want) in cases {
+            assert_eq!(sources(&machine, parts), want, "{parts:?}");
+        }
+        let build = sources(&machine, &[Part::Build]);
+        assert_eq!(build.last(), Some(&Source::BpfLinker), "built after its libraries: {build:?}");
+    }
+
+    /// What is there is not asked for, whoever installed it; a rustup component must be the
+    /// running toolchain's.
+    #[test]
+    fn met_needs_are_not_listed() {
+        let machine = empty_machine("met");
+        let bin = machine.places.root.join("usr/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::create_dir_all(&machine.toolchain_bin).unwrap();
+        for program in ["java", "javac", "strace", "clippy-driver", "cargo-clippy"] {
+            fs::write(bin.join(program), "").unwrap();
+        }
+        fs::write(machine.toolchain_bin.join("cargo-fmt"), "").unwrap();
+        assert_eq!(sources(&machine, &[Part::Demo]), [Source::Debian(&["maven"])]);
+        assert_eq!(sources(&machine, &[Part::Bench]), [Source::Debian(&["bpftrace"])]);
+        assert_eq!(sources(&machine, &[Part::Lint]), [Source::Component("clippy")]);
+        fs::remove_dir_all(&machine.places.root).unwrap();
+    }
+}
