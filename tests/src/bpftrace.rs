@@ -49,6 +49,7 @@ pub fn count(pid: u32, libzip: Option<&Path>) -> Counting {
         .args(["sh", &script(pid, libzip)])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn();
     let mut child = child.expect("unshare is on the PATH");
     let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
@@ -75,8 +76,18 @@ impl Counting {
         let mut heard = String::new();
         while !heard.contains("\ncounting\n") {
             let length = self.stdout.read_line(&mut heard).expect("bpftrace prints text");
-            assert_ne!(length, 0, "bpftrace ended: {heard}");
+            if length == 0 {
+                self.fail(&heard);
+            }
         }
+    }
+
+    fn fail(&mut self, heard: &str) -> ! {
+        let mut errors = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut errors).expect("bpftrace prints text");
+        }
+        panic!("bpftrace ended: {heard}{errors}");
     }
 }
 

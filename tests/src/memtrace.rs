@@ -83,25 +83,35 @@ impl Memtrace {
         Self::with_json().arg("--pid").arg(pid.to_string())
     }
 
+    /// The same, recorded in a trace file too.
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        self.file("--output", "trace.mt")
+    }
+
     /// One more argument.
+    #[must_use]
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.command.arg(argument);
         self
     }
 
     /// More arguments.
+    #[must_use]
     pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.command.args(arguments);
         self
     }
 
     /// An option and the file in memtrace's own folder that it names; see [`Outcome::file`].
+    #[must_use]
     pub fn file(self, option: &str, name: &str) -> Self {
         let path = self.folder.path().join(name);
         self.arg(option).arg(path)
     }
 
     /// The command that memtrace starts and watches.
+    #[must_use]
     pub fn command(self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Self {
         self.arg("--").arg(program).args(arguments)
     }

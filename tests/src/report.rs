@@ -58,6 +58,11 @@ impl Report {
         self.0["trace"]["events"][kind].as_u64().unwrap_or_default()
     }
 
+    /// Calls of one kind that failed, 0 if the kind is absent.
+    pub fn failed(&self, kind: &str) -> u64 {
+        self.0["trace"]["failed"][kind].as_u64().unwrap_or_default()
+    }
+
     /// Everything that was lost, by the name of the way, without what was not.
     pub fn lost(&self) -> BTreeMap<String, u64> {
         let lost = self.0["trace"]["lost"].as_object().expect("a report says what was lost");
