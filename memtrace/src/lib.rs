@@ -1,6 +1,11 @@
 //! memtrace: where the memory of a running process comes from.
+
+pub mod attach;
 pub mod events;
+pub mod jvm;
 pub mod ledger;
 pub mod probes;
+pub mod report;
 pub mod stacks;
 pub mod target;
+pub mod trace;

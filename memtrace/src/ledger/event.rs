@@ -172,6 +172,23 @@ impl What {
     }
 }
 
+impl What {
+    /// The highest address that is meant, `None` for what is not about addresses.
+    pub(super) fn last_address(&self) -> Option<u64> {
+        Some(match *self {
+            What::Mmap { addr, len, .. }
+            | What::Munmap { addr, len }
+            | What::MremapFrom { addr, len }
+            | What::MremapTo { addr, len }
+            | What::Mprotect { addr, len, .. }
+            | What::Madvise { addr, len, .. }
+            | What::Shmat { addr, len } => addr.saturating_add(len),
+            What::Brk { to } => to,
+            _ => return None,
+        })
+    }
+}
+
 impl StreamKind {
     /// The kind of the call that opens one.
     pub fn init(self) -> Kind {

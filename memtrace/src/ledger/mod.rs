@@ -22,6 +22,9 @@ use regions::{Given, Piece, Regions, given};
 use streams::{Ended, Open, Opened, Streams};
 use threads::Threads;
 
+/// No address of user space is larger (Linux on x86-64 with five-level page tables); what claims to be is passed over.
+const MAX_ADDRESS: u64 = 1 << 56;
+
 /// A mapping that was there when tracing began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Before {
@@ -102,6 +105,9 @@ impl Ledger {
 
     /// Takes note of what was mapped before tracing began, and is not known yet.
     pub fn before(&mut self, tgid: u32, mapping: Before) {
+        if mapping.end > MAX_ADDRESS {
+            return;
+        }
         let process = self.processes.entry(tgid).or_default();
         self.counts.before_bytes +=
             process.regions.mark_before(mapping.start, mapping.end, mapping.access);
@@ -165,6 +171,9 @@ impl Ledger {
     }
 
     fn memory(&mut self, event: &Event, thread: u32) {
+        if event.what.last_address().is_some_and(|last| last > MAX_ADDRESS) {
+            return;
+        }
         let owner = self.totals.index(thread, event.stack);
         let process = self.processes.entry(event.tgid).or_default();
         let (obtained, back) = process.apply(event, owner);

@@ -66,8 +66,8 @@ impl Totals {
     pub(super) fn obtain(&mut self, index: u32, bytes: u64) {
         if let Some(total) = self.all.get_mut(index as usize).filter(|_| bytes > 0) {
             total.n_events += 1;
-            total.mapped_bytes += bytes;
-            total.mapped_live_bytes += bytes;
+            total.mapped_bytes = total.mapped_bytes.saturating_add(bytes);
+            total.mapped_live_bytes = total.mapped_live_bytes.saturating_add(bytes);
         }
     }
 

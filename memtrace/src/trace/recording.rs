@@ -1,0 +1,109 @@
+//! What a trace says, as far as it was read: the one model behind the live view and `memtrace report`.
+
+use crate::{
+    ledger::Ledger,
+    stacks::{Frame, FrameId, Quality, Stack, StackId},
+};
+
+use super::record::{End, Record, Target};
+
+/// Notes that are kept.
+const MAX_NOTES: usize = 100;
+
+/// How many events have stacks of each quality.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StackCounts {
+    /// Stacks that go to the thread's first frame or to Java.
+    pub complete: u64,
+    /// As complete, but with a frame that was guessed.
+    pub approximate: u64,
+    /// Stacks that had more frames than were copied or walked.
+    pub truncated: u64,
+    /// Stacks that end at something that could not be unwound.
+    pub broken: u64,
+}
+
+/// Everything that records have said.
+#[derive(Debug, Default)]
+pub struct Recording {
+    /// The traced process.
+    pub target: Target,
+    /// What of the kernel was used.
+    pub features: Vec<String>,
+    /// Who obtained memory and who holds it.
+    pub ledger: Ledger,
+    /// Frames by number.
+    pub frames: Vec<Frame>,
+    /// Stacks by number.
+    pub stacks: Vec<Stack>,
+    /// How many events have stacks of each quality.
+    pub stack_counts: StackCounts,
+    /// What was lost, by name. Always complete: a loss that did not happen is there with 0.
+    pub losses: Vec<(String, u64)>,
+    /// Calls that failed, by name.
+    pub failed: Vec<(String, u64)>,
+    /// What the user should know, a line each.
+    pub notes: Vec<String>,
+    /// How the trace ended; `None` as long as it goes on, or if it was cut.
+    pub end: Option<End>,
+}
+
+impl Recording {
+    /// Takes note of `record`.
+    pub fn apply(&mut self, record: Record) {
+        match record {
+            Record::Target(target) => self.target = target,
+            Record::Features(features) => self.features = features,
+            Record::Frame(frame) => self.frames.push(frame),
+            Record::Stack(stack) => self.stacks.push(stack),
+            Record::Event(event) => {
+                if event.what.kind().is_some() {
+                    self.count_stack(event.stack);
+                }
+                self.ledger.apply(&event);
+            }
+            Record::Before((tgid, mapping)) => self.ledger.before(tgid, mapping),
+            Record::ThreadName(name) => {
+                self.ledger.name_thread(name.tgid, name.tid, &name.name, name.from)
+            }
+            Record::Sample(sample) => self.ledger.sample(sample),
+            Record::Losses(losses) => self.losses = losses,
+            Record::Failed(failed) => self.failed = failed,
+            Record::Note(note) => self.note(note),
+            Record::End(end) => self.end = Some(end),
+        }
+    }
+
+    /// The frames of a stack, outermost first; nothing for a number that was never given.
+    pub fn frames_of(&self, stack: StackId) -> impl Iterator<Item = &Frame> {
+        let frames = self.stacks.get(stack.0 as usize).map_or(&[][..], |stack| &stack.frames);
+        frames.iter().rev().filter_map(|&FrameId(number)| self.frames.get(number as usize))
+    }
+
+    /// How far a stack can be trusted.
+    pub fn quality_of(&self, stack: StackId) -> Quality {
+        self.stacks.get(stack.0 as usize).map_or(Quality::Broken, |stack| stack.quality)
+    }
+
+    /// How many events were lost in all.
+    pub fn n_lost(&self) -> u64 {
+        self.losses.iter().map(|(_, n)| n).sum()
+    }
+
+    fn count_stack(&mut self, stack: StackId) {
+        let StackCounts { complete, approximate, truncated, broken } = &mut self.stack_counts;
+        let counter = match self.stacks.get(stack.0 as usize).map(|stack| stack.quality) {
+            Some(Quality::Complete) => complete,
+            Some(Quality::Approximate) => approximate,
+            Some(Quality::Truncated) => truncated,
+            Some(Quality::Broken) | None => broken,
+        };
+        *counter += 1;
+    }
+
+    fn note(&mut self, note: String) {
+        if self.notes.len() < MAX_NOTES && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+}
