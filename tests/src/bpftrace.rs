@@ -114,8 +114,11 @@ fn script(pid: u32, libzip: Option<&Path>) -> String {
     for (name, function) in STREAMS {
         if let Some(libzip) = libzip {
             let libzip = libzip.display();
-            writeln!(script, "uprobe:{libzip}:{function} /pid == {pid}/ {{ @n[\"{name}\"] = count(); }}")
-                .expect("a string takes everything");
+            writeln!(
+                script,
+                "uprobe:{libzip}:{function} /pid == {pid}/ {{ @n[\"{name}\"] = count(); }}"
+            )
+            .expect("a string takes everything");
         }
     }
     script

@@ -35,8 +35,7 @@ const fn fixture(
 
 const THREADS: &[&str] = &["-pthread"];
 /// As distributions build libraries: nothing but unwind tables to find a caller by.
-const LIBRARY: &[&str] =
-    &["-shared", "-fPIC", "-O2", "-g0", "-fomit-frame-pointer", "-Wl,-z,lazy"];
+const LIBRARY: &[&str] = &["-shared", "-fPIC", "-O2", "-g0", "-fomit-frame-pointer", "-Wl,-z,lazy"];
 
 const FIXTURES: &[Fixture] = &[
     fixture("map_ops", "map_ops", &[], &[]),

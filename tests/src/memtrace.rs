@@ -65,7 +65,8 @@ impl Default for Memtrace {
 impl Memtrace {
     /// memtrace without arguments.
     pub fn new() -> Self {
-        let folder = TempDir::with_prefix("memtrace-test-").expect("the temporary folder is writable");
+        let folder =
+            TempDir::with_prefix("memtrace-test-").expect("the temporary folder is writable");
         let mut command = Command::new(program());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, folder }
@@ -174,14 +175,23 @@ impl Tracing {
 
     /// Waits until it says a line that begins with `start`.
     pub fn await_line(&self, start: &str) {
+        self.await_that(start, |line| line.starts_with(start));
+    }
+
+    /// Waits until it says a line with `part` in it; later lines are left for the next wait.
+    pub fn await_part(&self, part: &str) {
+        self.await_that(part, |line| line.contains(part));
+    }
+
+    fn await_that(&self, what: &str, is_it: impl Fn(&str) -> bool) {
         let mut heard = String::new();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) if line.starts_with(start) => return,
+                Ok(line) if is_it(&line) => return,
                 Ok(line) => heard = heard + &line + "\n",
-                Err(e) => panic!("memtrace did not say `{start}`: {e}; it said:\n{heard}"),
+                Err(e) => panic!("memtrace did not say `{what}`: {e}; it said:\n{heard}"),
             }
         }
     }
@@ -232,7 +242,8 @@ impl Outcome {
     /// What it wrote to a file.
     pub fn written(&self, name: &str) -> String {
         let bytes = fs::read(self.file(name));
-        let bytes = bytes.unwrap_or_else(|e| panic!("{name}: {e}; memtrace said:\n{}", self.stderr));
+        let bytes =
+            bytes.unwrap_or_else(|e| panic!("{name}: {e}; memtrace said:\n{}", self.stderr));
         String::from_utf8(bytes).unwrap_or_else(|e| panic!("{name} is not UTF-8: {e}"))
     }
 

@@ -64,7 +64,8 @@ mod tests {
     /// Keys with and without an id are found, others are not mixed in.
     #[test]
     fn finds_keys() {
-        let said = Said::from_iter(["mmap 12", "thread.7.live 3", "thread.9.live 4", "process.7.live 5"]);
+        let said =
+            Said::from_iter(["mmap 12", "thread.7.live 3", "thread.9.live 4", "process.7.live 5"]);
         assert_eq!(said.number("mmap"), 12);
         assert_eq!(said.numbers_of("thread", "live"), BTreeMap::from([(7, 3), (9, 4)]));
         assert!(said.numbers_of("thread", "mapped").is_empty());

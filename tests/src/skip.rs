@@ -25,5 +25,6 @@ pub fn runs_all() -> bool {
 
 /// Whether `tool` is on the PATH.
 pub fn has_tool(tool: &str) -> bool {
-    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(tool).is_file()))
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(tool).is_file()))
 }

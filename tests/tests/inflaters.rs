@@ -1,5 +1,7 @@
 //! Inflaters and Deflaters of Java: who opened them where, and who ended them.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 use memtrace_tests::{
@@ -98,7 +100,10 @@ fn growth_inside_inflater_init() {
             let calloc = frames.iter().position(|frame| is_calloc(frame)).unwrap_or_default();
             assert!(calloc > init, "{frames:#?}");
             let last = *frames.last().unwrap();
-            assert!(["mprotect", "__mprotect", "mmap", "mmap64", "__mmap"].contains(&last), "{frames:#?}");
+            assert!(
+                ["mprotect", "__mprotect", "mmap", "mmap64", "__mmap"].contains(&last),
+                "{frames:#?}"
+            );
             assert_from_java(&stack.frames[..=init]);
         }
         assert_eq!(report.stacks_that_are("broken"), 0, "{jdk:?}");

@@ -1,13 +1,14 @@
 //! Stacks equal gdb's, frame by frame.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, process::Command};
 
 use memtrace_tests::{
     fixtures::built,
     gdb::{self, Frame},
     report::{Report, Stack},
+    subject::Subject,
     turn,
-    watch::watch,
+    watch::{watch, watch_subject},
 };
 
 const MAGIC: u64 = 0x123000;
@@ -116,10 +117,31 @@ fn library_replaced_before_the_attach() {
     let folder = tempfile::TempDir::new().unwrap();
     let program = folder.path().join("program");
     std::fs::copy(built("stack_deep"), &program).unwrap();
-    let subject = memtrace_tests::subject::Subject::ready(&program, &[]);
+    let subject = Subject::ready(&program, &[]);
     std::fs::remove_file(&program).unwrap();
     std::fs::copy(built("stack_recursive"), &program).unwrap();
-    let report = memtrace_tests::watch::watch_subject(subject, &[]).report;
+    let report = watch_subject(subject, &[]).report;
     let expected: BTreeMap<u64, Vec<Frame>> = gdb::stacks(&built("stack_deep"), &[MAGIC]);
     assert_same("replaced", &report.stack_of_size(MAGIC), &expected[&MAGIC]);
+}
+
+/// The libraries of a target in another mount namespace are found through its own root.
+#[test]
+fn another_mount_namespace() {
+    let _turn = turn::together();
+    let folder = tempfile::TempDir::new().unwrap();
+    let (program, library) = (built("dl_late"), built("late_lib"));
+    let script = "mount -t tmpfs inner \"$1\" && cp \"$2\" \"$1/program\" && cp \"$3\" \"$1/late.so\" && \
+                  exec \"$1/program\" keep \"$1/late.so\" --wait";
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .arg(program)
+        .arg(library);
+    let report = watch_subject(Subject::start(&mut unshare), &[]).report;
+    assert!(!folder.path().join("program").exists(), "the target is in this namespace");
+    let frames = report.stack_of_size(MAGIC).frames;
+    let named = ["main", "late_map", "late_inner"];
+    assert!(frames.windows(3).any(|window| window == named), "{frames:?}");
 }

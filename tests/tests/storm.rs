@@ -1,5 +1,7 @@
 //! As much as the kernel can do: nothing is lost without being counted.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     thread::sleep,
