@@ -65,9 +65,17 @@ impl Default for Memtrace {
 impl Memtrace {
     /// memtrace without arguments.
     pub fn new() -> Self {
+        Self::started_by(&[])
+    }
+
+    /// memtrace without arguments, started by a program that executes what follows its own arguments.
+    pub fn started_by(starter: &[&str]) -> Self {
         let folder =
             TempDir::with_prefix("memtrace-test-").expect("the temporary folder is writable");
-        let mut command = Command::new(program());
+        let memtrace = program();
+        let mut words = starter.iter().map(OsStr::new).chain([memtrace.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, folder }
     }

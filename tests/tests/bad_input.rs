@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
 };
 
@@ -89,13 +90,12 @@ fn no_permission() {
         &["--reuid=65534", "--regid=65534", "--clear-groups"],
         &["--bounding-set=-bpf,-perfmon,-sys_admin"],
     ];
+    // A path that anybody can execute.
+    let folder = tempfile::TempDir::new_in("/tmp").unwrap();
+    let copy = folder.path().join("memtrace");
+    fs::copy(program(), &copy).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for rights in cases {
-        // A path that anybody can execute.
-        let folder = tempfile::TempDir::new_in("/tmp").unwrap();
-        let copy = folder.path().join("memtrace");
-        fs::copy(program(), &copy).unwrap();
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(folder.path(), open).unwrap();
         let output = Command::new("setpriv").args(rights).arg(&copy).args(["--pid", &pid]).output();
         let output = output.unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
@@ -112,19 +112,11 @@ fn kernel_without_btf() {
     let _turn = turn::together();
     let subject = Subject::ready(&built("map_ops"), &[]);
     let pid = subject.pid().to_string();
-    let without_btf = |arguments: &[&str]| {
-        let script = "mount --bind /dev/null /sys/kernel/btf/vmlinux && exec \"$@\"";
-        let mut shell = Command::new("unshare");
-        shell.args(["--mount", "sh", "-c", script, "sh"]).arg(program()).args(arguments);
-        shell.output().unwrap()
-    };
-    let output = without_btf(&["--pid", &pid]);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("BTF"), "{said}");
-    let output = without_btf(&["doctor"]);
-    let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(printed.contains("BTF"), "{printed}");
+    let script = "mount --bind /dev/null /sys/kernel/btf/vmlinux && exec \"$@\"";
+    let without_btf = || Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh"]);
+    assert_refused(&without_btf().args(["--pid", &pid]).run(), &["BTF"]);
+    let doctor = without_btf().arg("doctor").run();
+    assert!(doctor.stdout.contains("BTF"), "{}", doctor.stdout);
 }
 
 /// A process that is no JVM is traced, and the report says that it is none.

@@ -79,5 +79,5 @@ fn launched() {
 
     let closing = run(&["-Ddemo.closeInflaters=true"]);
     let closer = closing.thread_named(SCANNER);
-    assert!(closer.inflaters * 10 < scanner.inflaters, "{closer:?} {scanner:?}");
+    assert!(closer.inflaters * 5 < scanner.inflaters, "{closer:?} {scanner:?}");
 }

@@ -16,7 +16,6 @@ use std::{
 use memtrace_tests::{
     fixtures::built,
     memtrace::{Memtrace, Outcome, program},
-    report::Report,
     subject::Subject,
     turn,
     watch::{Watched, watch},
@@ -151,33 +150,21 @@ fn unwritable_output() {
 #[test]
 fn disk_full() {
     let _turn = turn::alone();
-    let folder = tempfile::TempDir::new().unwrap();
+    let disk = tempfile::TempDir::new().unwrap();
+    let disk = disk.path().to_str().unwrap();
+    let script = "mount -t tmpfs -o size=64k small \"$1\" && shift && exec \"$@\"";
     let mut subject = Subject::ready(&built("storm"), &["2", "3"]);
-    let pid = subject.pid();
-    let mut shell = Command::new("unshare");
-    let small = folder.path().join("small");
-    fs::create_dir(&small).unwrap();
-    shell.args([
-        "--mount",
-        "sh",
-        "-c",
-        "mount -t tmpfs -o size=64k small \"$1\"; shift; exec \"$@\"",
-        "sh",
-    ]);
-    shell.arg(&small).arg(program()).arg("--json").arg(folder.path().join("report.json"));
-    shell.arg("--output").arg(small.join("trace.mt")).args(["--pid", &pid.to_string()]);
-    let tracing = shell.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
-    let tracing = tracing.spawn().unwrap();
-    // It says on stderr when it traces; then there is room for nothing but the first blocks.
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    subject.finish();
+    let tracing = Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh", disk])
+        .args(["--pid", &subject.pid().to_string(), "--output", &format!("{disk}/trace.mt")])
+        .file("--json", "report.json")
+        .attached();
+    let said = subject.finish();
+    let outcome = tracing.end();
     assert!(subject.leave().success());
-    let output = tracing.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("No space left on device"), "{said}");
-    let json = fs::read_to_string(folder.path().join("report.json")).unwrap();
-    assert!(Report::parse(&json).events("mmap") > 0);
+    assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("No space left on device"), "{}", outcome.stderr);
+    let recorded = outcome.report_anyhow().events("mmap");
+    assert!(recorded > 0 && recorded <= said.number("mmap"), "{recorded}");
 }
 
 /// A trace at its size limit stops recording, says so, and can be read.

@@ -16,7 +16,8 @@ import org.reflections.vfs.Vfs;
 /**
  * Reads a nested jar as one stream with one Inflater, which ends when the jar is closed.
  *
- * <p>This is the repair of what {@link ConfigScanner} does to native memory otherwise.
+ * <p>This is the repair of what {@link ConfigScanner} does to native memory otherwise. What is left are
+ * the Inflaters of Spring Boot's class loader, which loads the supertypes that Reflections asks for.
  */
 final class ClosedJars implements Vfs.UrlType {
     private static final String ROOT = "!/";
