@@ -4,6 +4,8 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
 };
 
 use memtrace_tests::{
@@ -47,10 +49,27 @@ fn zombie() {
     let mut child = Command::new("true").spawn().unwrap();
     let stat = format!("/proc/{}/stat", child.id());
     while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
-        std::thread::yield_now();
+        thread::yield_now();
     }
     assert_refused(&Memtrace::of_process(child.id()).run(), &[&child.id().to_string()]);
     child.wait().unwrap();
+}
+
+/// A thread that is not its process's first is refused with the process to name instead.
+#[test]
+fn thread_of_a_process() {
+    let _turn = turn::together();
+    let (sender, tids) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        // SAFETY: gettid takes nothing and touches no memory.
+        sender.send(unsafe { libc::gettid() }.cast_unsigned()).unwrap();
+        thread::park();
+    });
+    let outcome = Memtrace::of_process(tids.recv().unwrap()).run();
+    let hint = format!("--pid {}", std::process::id());
+    assert_refused(&outcome, &["is a thread of process", &hint]);
+    thread.thread().unpark();
+    thread.join().unwrap();
 }
 
 /// A kernel thread has no memory of its own.
@@ -61,7 +80,7 @@ fn kernel_thread() {
     if comm.trim() != "kthreadd" {
         return skip("bad_input::kernel_thread", "this container shows no kernel threads");
     }
-    assert_refused(&Memtrace::of_process(2).run(), &["kernel thread"]);
+    assert_refused(&Memtrace::of_process(2).run(), &["a thread of the kernel"]);
 }
 
 /// A 32-bit process is refused by name.
@@ -131,7 +150,7 @@ fn not_a_jvm() {
     assert_eq!(report.events("mmap"), said.number("mmap"));
     assert!(report.value()["target"]["jvm"].is_null());
     let all = outcome.stdout + &outcome.stderr;
-    assert!(all.contains("not a JVM"), "{all}");
+    assert!(all.contains("is no Java virtual machine"), "{all}");
 }
 
 /// Wrong arguments are refused as clap refuses them.

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::{fs, process::Command};
 
 use memtrace_tests::{
     fixtures::built,
@@ -102,7 +102,7 @@ fn java_names_by_attach() {
     }
 }
 
-/// A saved thread dump serves as well.
+/// A thread dump that was saved while the threads lived names them in a recorded trace.
 #[test]
 fn java_names_from_a_file() {
     let _turn = turn::together();
@@ -110,17 +110,16 @@ fn java_names_from_a_file() {
         return skip("threads::java_names_from_a_file", "no jstack");
     }
     let mut subject = Subject::ready_java(&system_jdk(), &[], "ThreadNames", &[]);
-    let pid = subject.pid();
-    let dump = tempfile::NamedTempFile::new().unwrap();
-    let tracing =
-        Memtrace::of_process(pid).arg("--jstack").arg(dump.path()).file("--output", "trace.mt");
-    // The dump is made while the threads live; memtrace reads it when it ends.
-    let tracing = tracing.attached();
+    let tracing = Memtrace::of_process(subject.pid()).recorded().attached();
     subject.finish();
-    let jstack = std::process::Command::new("jstack").arg(pid.to_string()).output().unwrap();
-    fs::write(dump.path(), &jstack.stdout).unwrap();
-    let report = tracing.stop().report();
+    let dump = Command::new("jstack").arg(subject.pid().to_string()).output().unwrap();
+    let outcome = tracing.stop();
     assert!(subject.leave().success());
+
+    let saved = tempfile::NamedTempFile::new().unwrap();
+    fs::write(saved.path(), &dump.stdout).unwrap();
+    let replayed = Memtrace::with_json().arg("report").arg(outcome.file("trace.mt"));
+    let report = replayed.arg("--jstack").arg(saved.path()).run().report();
     let thread = report.thread_named(JAVA_NAMES[0]);
     assert_eq!((thread.inflaters, thread.name_from.as_str()), (1, "jstack"));
 }
@@ -132,7 +131,7 @@ fn jstack_of_what_is_no_jvm() {
     let subject = Subject::ready(&built("threads"), &[]);
     let outcome = Memtrace::of_process(subject.pid()).args(["--jstack", "attach"]).run();
     assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("not a JVM"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("not a HotSpot JVM"), "{}", outcome.stderr);
     // Above all it has not been sent a signal that it does not handle.
     assert!(watch_subject(subject, &[]).outcome.status.success());
 }
