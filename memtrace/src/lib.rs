@@ -1,6 +1,7 @@
 //! memtrace: where the memory of a running process comes from.
 
 pub mod attach;
+pub mod commands;
 pub mod events;
 pub mod jvm;
 pub mod ledger;

@@ -1,2 +1,5 @@
 //! The `memtrace` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    memtrace::commands::run()
+}

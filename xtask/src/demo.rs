@@ -69,7 +69,7 @@ pub(crate) fn build(repository: &Repository) -> anyhow::Result<PathBuf> {
     }
     eprintln!("Building the demo application with Maven.");
     let pom = project.join("pom.xml");
-    run::run(Command::new("mvn").args(["-q", "-B", "-f"]).arg(&pom).arg("package"))?;
+    run::run(run::maven().arg("-f").arg(&pom).arg("package"))?;
     if !jar.is_file() {
         bail!("failed to find {}: {} did not build it", jar.display(), pom.display());
     }

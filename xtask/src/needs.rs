@@ -70,10 +70,12 @@ const NEEDS: &[Need] = &[
         is_met: |machine| machine.places.has_bpf_compiler(),
     },
     Need {
-        source: Source::Debian(&["llvm-22-dev", "g++", "zlib1g-dev", "libzstd-dev"]),
+        source: Source::Debian(&["llvm-22-dev"]),
         reason: "LLVM 22, with which bpf-linker is built",
         parts: &[Part::Build],
-        is_met: |machine| machine.has_program("bpf-linker"),
+        is_met: |machine| {
+            machine.has_program("bpf-linker") || machine.has_program("llvm-config-22")
+        },
     },
     Need {
         source: Source::BpfLinker,
@@ -212,6 +214,22 @@ mod tests {
         }
         let build = sources(&machine, &[Part::Build]);
         assert_eq!(build.last(), Some(&Source::BpfLinker), "built after its libraries: {build:?}");
+    }
+
+    /// An install that was cut short goes on where it stopped; LLVM is only for the linker's sake.
+    #[test]
+    fn half_installed_linker() {
+        let build = [Source::Debian(&["llvm-22-dev"]), Source::BpfLinker];
+        for (program, left) in [("cc", 2), ("llvm-config-22", 1), ("bpf-linker", 0)] {
+            let machine = empty_machine(program);
+            let bin = machine.places.root.join("usr/bin");
+            fs::create_dir_all(&bin).unwrap();
+            fs::write(bin.join(program), "").unwrap();
+            let mut sources = sources(&machine, &[Part::Build]);
+            sources.retain(|source| build.contains(source));
+            assert_eq!(sources, build[2 - left..], "{program}");
+            fs::remove_dir_all(&machine.places.root).unwrap();
+        }
     }
 
     /// What is there is not asked for, whoever installed it; a rustup component must be the

@@ -4,6 +4,7 @@
 
 use std::{
     ffi::OsStr,
+    io,
     process::{Command, Stdio},
 };
 
@@ -45,6 +46,13 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
     }
     let mut command = Command::new("sudo");
     command.arg("-E").arg(program);
+    command
+}
+
+/// Maven, which talks only of errors, and on stderr: stdout is for results.
+pub(crate) fn maven() -> Command {
+    let mut command = Command::new("mvn");
+    command.args(["-q", "-B", "-Dstyle.color=never"]).stdout(io::stderr());
     command
 }
 

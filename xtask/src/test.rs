@@ -9,7 +9,7 @@ use std::{fs, path::Path, process::Command};
 use anyhow::{Context, bail};
 
 use crate::{
-    build, demo, lint,
+    demo, lint,
     needs::Part,
     repository::Repository,
     run,
@@ -48,13 +48,14 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     setup::ensure(policy, &[Part::Build, Part::Lint, Part::Tests])?;
     lint::run(repository, policy)?;
-    let memtrace = build::run(repository, policy)?;
+    // With all targets, crates get the same features as for the lints and tests: built once.
+    run::run(&mut repository.cargo(&["build", "--release", "--workspace", "--all-targets"]))?;
     let demo_jar = demo::build(repository)?;
 
     let record = repository.target.join("skipped-tests");
     fs::write(&record, "").with_context(|| format!("failed to empty {}", record.display()))?;
     let mut tests = test_command(repository, options);
-    tests.env("MEMTRACE", memtrace).env("MEMTRACE_DEMO_JAR", demo_jar);
+    tests.env("MEMTRACE", repository.memtrace()).env("MEMTRACE_DEMO_JAR", demo_jar);
     tests.env("MEMTRACE_SKIPPED", &record);
     let ran = run::run(&mut tests);
 

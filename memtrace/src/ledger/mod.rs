@@ -4,9 +4,12 @@
 //! reads no clock and cannot fail, and knows no allocator, so a test is a list of events and a number.
 
 mod event;
+mod meaning;
+mod metric;
 mod regions;
 mod rss;
 mod streams;
+mod summary;
 mod threads;
 mod totals;
 
@@ -14,7 +17,10 @@ use memtrace_common::{Kind, N_KINDS};
 use rustc_hash::FxHashMap;
 
 pub use event::{Event, StreamKind, What};
+pub use meaning::{Meaning, Steps};
+pub use metric::{Metric, Unit, UnknownMetric};
 pub use rss::{Rss, Sample};
+pub use summary::{EndedBy, StackRow, ThreadRow};
 pub use threads::{NameFrom, Thread};
 pub use totals::{Total, Totals};
 

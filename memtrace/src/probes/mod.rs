@@ -22,7 +22,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{HashMap, MapData, RingBuf},
     programs::{
-        BtfTracePoint, TracePoint, UProbe,
+        BtfTracePoint, Program, ProgramError, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
@@ -73,6 +73,8 @@ pub struct Probes {
     options: Options,
     /// Device and inode of every library whose functions are probed.
     probed: HashSet<(u64, u64)>,
+    /// What the kernel had missed when everything was detached.
+    missed: Option<Vec<(&'static str, u64)>>,
 }
 
 impl Probes {
@@ -95,7 +97,7 @@ impl Probes {
             _ => return Err(anyhow!("the kernel side has no counters")),
         };
         load_programs(&mut ebpf, &btf)?;
-        Ok(Self { ebpf, counters, options, probed: HashSet::new() })
+        Ok(Self { ebpf, counters, options, probed: HashSet::new(), missed: None })
     }
 
     /// The kernel side's debug messages, for whoever wants to log them.
@@ -117,7 +119,22 @@ impl Probes {
 
     /// Events that the kernel itself did not hand to the programs (recursion, return probes too deep), by reason.
     pub fn missed_by_kernel(&self) -> Vec<(&'static str, u64)> {
-        misses::read(&self.ebpf)
+        self.missed.clone().unwrap_or_else(|| misses::read(&self.ebpf))
+    }
+
+    /// What of the kernel is used.
+    pub fn features(&self) -> Vec<String> {
+        ["bpf_link", "attach_cookie", "task_pt_regs"].map(str::to_owned).to_vec()
+    }
+
+    /// Detaches everything; the counters and the ring buffer stay.
+    pub fn detach(&mut self) {
+        self.missed = Some(misses::read(&self.ebpf));
+        for (name, program) in self.ebpf.programs_mut() {
+            if let Err(error) = unload(program) {
+                log::debug!("failed to unload {name}: {error}");
+            }
+        }
     }
 
     /// Makes process `tgid` a traced one.
@@ -204,6 +221,16 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }
     Ok(())
+}
+
+/// Unloading a program detaches it from everywhere.
+fn unload(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::BtfTracePoint(program) => program.unload(),
+        Program::TracePoint(program) => program.unload(),
+        Program::UProbe(program) => program.unload(),
+        _ => Ok(()),
+    }
 }
 
 fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>

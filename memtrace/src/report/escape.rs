@@ -39,7 +39,7 @@ pub fn frame(name: &str) -> Cow<'_, str> {
 
 /// Whether `c` acts on what is around it: controls, and the marks that turn the writing direction
 /// or break or hide what they stand in. The joiners U+200C and U+200D belong to ordinary writing.
-fn is_unprintable(c: char) -> bool {
+pub(super) fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')

@@ -1,5 +1,26 @@
 //! What a user reads.
 //!
-//! Results of the rooms before go in, text comes out. Nothing is computed here but the layout.
+//! In: a [`Recording`](crate::trace::Recording), at its end or under way, and what to count. Out: the same numbers as
+//!
+//! - [`text`]: one screen for someone who has a minute,
+//! - [`progress`]: one line each second,
+//! - [`folded`] and [`flamegraph`]: stacks for those who want to see all of them,
+//! - [`json`]: everything, for programs.
+//!
+//! Nothing is computed here but the layout: sums and orders are the ledger's. Every name that the target chose goes
+//! through [`escape`] (by way of [`names`]), and no number goes out without the loss that goes with it, except in
+//! folded stacks, whose format has no place for it.
 
+pub mod ending;
 pub mod escape;
+pub mod flamegraph;
+pub mod folded;
+pub mod json;
+pub mod loss;
+pub mod names;
+pub mod progress;
+pub mod text;
+pub mod units;
+
+#[cfg(test)]
+mod sample;

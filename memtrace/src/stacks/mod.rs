@@ -11,7 +11,10 @@ mod symbols;
 mod unwind_table;
 mod walk;
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use memtrace_common::MAX_STACK_BYTES;
 use rustc_hash::FxHashMap;
@@ -21,7 +24,6 @@ pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
 use crate::events::Event;
 use intern::Interner;
 use modules::{Code, Modules};
-use symbols::Symbols;
 use walk::{Address, Break, End, Snapshot};
 
 /// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.
@@ -61,13 +63,24 @@ pub struct Losses {
     pub anonymous: u64,
 }
 
+impl Losses {
+    /// How many stacks end early, and where, in words.
+    pub fn reasons(&self) -> [(u64, &'static str); 4] {
+        [
+            (self.nowhere, "at an instruction that lies in no code of a known file"),
+            (self.no_rule, "at code whose unwind information is missing or not understood"),
+            (self.foreign_probe, "at a return probe of another tool"),
+            (self.anonymous, "in code that the process made itself and that is not Java's"),
+        ]
+    }
+}
+
 /// Resolves stacks.
 #[derive(Debug)]
 pub struct Stacks {
     frames: Interner<Frame>,
     stacks: Interner<Stack>,
     processes: FxHashMap<u32, Process>,
-    symbols: Symbols,
     new: Vec<New>,
     scratch: Vec<Address>,
     /// What could not be resolved.
@@ -90,7 +103,6 @@ impl Stacks {
             frames: Interner::new(MAX_FRAMES),
             stacks: Interner::new(MAX_STACKS),
             processes: FxHashMap::default(),
-            symbols: Symbols::new(),
             new: Vec::new(),
             scratch: Vec::new(),
             losses: Losses::default(),
@@ -135,12 +147,10 @@ impl Stacks {
         }
     }
 
-    /// Files whose unwind information could not be read, by name and reason, since the last call.
-    pub fn take_unreadable(&mut self) -> Vec<(String, String)> {
-        self.processes
-            .values_mut()
-            .flat_map(|process| std::mem::take(&mut process.modules.unreadable))
-            .collect()
+    /// Files that could not be read, by name and reason.
+    pub fn unreadable(&self) -> BTreeSet<(String, String)> {
+        let all = self.processes.values().flat_map(|process| process.modules.unreadable());
+        all.map(|(name, reason)| (name.to_owned(), reason.to_owned())).collect()
     }
 
     /// Frames and stacks that were interned since the last call, in the order of their numbers.
@@ -153,6 +163,7 @@ impl Stacks {
         let snapshot = Snapshot {
             regs: header.regs,
             stack: event.stack,
+            used: header.stack_used,
             cut: (event.stack.len() as u64) < header.stack_used
                 || event.stack.len() == MAX_STACK_BYTES,
             mends: header.mends.get(..header.n_mends as usize).unwrap_or(&header.mends),
@@ -212,7 +223,7 @@ impl Stacks {
             return Some(id);
         }
         let Code::Module(module, in_file) = process.modules.at(address.pc) else { return None };
-        let name = self.symbols.name(module, in_file);
+        let name = module.function(in_file);
         let id = self.frame(Frame { name, kind: FrameKind::Native, guess: address.guess })?;
         self.processes.get_mut(&tgid)?.names.insert(address, id);
         Some(id)

@@ -3,25 +3,44 @@
 //! The map is read again when an instruction lies nowhere, or when the process mapped code. A module that is gone
 //! stays known until its addresses are used again: events of it may still be on their way.
 
-use std::{fs::File, io, os::fd::AsRawFd, path::PathBuf, rc::Rc};
+use std::{cell::OnceCell, fs::File, io, os::fd::AsRawFd, path::PathBuf, rc::Rc};
 
 use memmap2::Mmap;
 use object::{Object, ObjectSegment};
 use rustc_hash::FxHashMap;
 
-use super::{rules::Rule, unwind_table::UnwindTable};
+use super::{rules::Rule, symbols::Symbols, unwind_table::UnwindTable};
 use crate::target::maps::{self, Mapping};
 
-/// A file (or the vdso) with code.
+/// A file (or the vdso) with code. It is opened when it is first seen, which is quick, and read when a stack leads
+/// through it: a process that lives for a millisecond has its files opened in time.
 #[derive(Debug)]
 pub(super) struct Module {
     /// File name without directories, as it stands in `module+0x1a2b`.
     pub(super) name: String,
-    /// The open file, so that a replaced or deleted one is still the right one. `None` for the vdso.
-    file: Option<File>,
+    source: Source,
+    content: OnceCell<Content>,
+}
+
+/// Where a module's bytes are.
+#[derive(Debug)]
+enum Source {
+    /// The open file, so that a replaced or deleted one is still the right one.
+    File(File),
+    /// The vdso of memtrace itself: every 64-bit process has the same one.
+    Vdso { start: u64, len: u64 },
+    /// It could not be opened.
+    Unreadable(String),
+}
+
+/// What is read from a module.
+#[derive(Debug, Default)]
+struct Content {
     table: UnwindTable,
+    symbols: Symbols,
     /// Segments: (file offset, bytes, address).
     segments: Vec<(u64, u64, u64)>,
+    error: Option<String>,
 }
 
 /// What lies at an instruction.
@@ -42,8 +61,6 @@ pub(super) enum Code<'a> {
 pub(super) struct Modules {
     areas: Vec<Area>,
     by_file: FxHashMap<(u64, Vec<u8>), Rc<Module>>,
-    /// Files whose unwind information could not be read, by name and reason.
-    pub(super) unreadable: Vec<(String, String)>,
     /// Whether a JVM's library is among the modules.
     pub(super) has_jvm: bool,
 }
@@ -92,10 +109,9 @@ impl Modules {
         Ok(())
     }
 
-    /// Forgets where things are: the process has a new image.
-    pub(super) fn clear(&mut self) {
-        self.areas.clear();
-        self.has_jvm = false;
+    /// Files that could not be read, by name and reason.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.by_file.values().filter_map(|module| Some((module.name.as_str(), module.error()?)))
     }
 
     fn area(&mut self, pid: u32, mapping: &Mapping) -> Option<Area> {
@@ -116,24 +132,12 @@ impl Modules {
         if let Some(module) = self.by_file.get(&key) {
             return Some(module.clone());
         }
-        let module = match Module::open(pid, mapping) {
-            Ok(module) => module,
-            Err(error) => {
-                self.unreadable.push((mapping.file_name(), error.to_string()));
-                Module {
-                    name: mapping.file_name(),
-                    file: None,
-                    table: UnwindTable::default(),
-                    segments: Vec::new(),
-                }
-            }
-        };
-        let module = Rc::new(module);
+        let source = open_mapped(pid, mapping).map_or_else(|error| Source::Unreadable(error.to_string()), Source::File);
+        let module = Rc::new(Module::new(mapping.file_name(), source));
         self.by_file.insert(key, module.clone());
         Some(module)
     }
 
-    /// Every 64-bit process has the same vdso, memtrace too.
     fn vdso(&mut self) -> Option<Rc<Module>> {
         let key = (0, b"[vdso]".to_vec());
         if let Some(module) = self.by_file.get(&key) {
@@ -141,47 +145,73 @@ impl Modules {
         }
         let own = maps::read(std::process::id()).ok()?;
         let mapping = own.iter().find(|mapping| mapping.path == b"[vdso]")?;
-        // SAFETY: the kernel keeps the vdso mapped, readable and unchanged as long as the process lives.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(mapping.start as *const u8, mapping.len() as usize)
-        };
-        let module = Rc::new(Module::of_elf("[vdso]".into(), None, bytes).ok()?);
+        let source = Source::Vdso { start: mapping.start, len: mapping.len() };
+        let module = Rc::new(Module::new("[vdso]".into(), source));
         self.by_file.insert(key, module.clone());
         Some(module)
     }
 }
 
 impl Module {
-    fn open(pid: u32, mapping: &Mapping) -> io::Result<Self> {
-        let file = open_mapped(pid, mapping)?;
-        // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as any mapped library.
-        let bytes = unsafe { Mmap::map(&file) }?;
-        Self::of_elf(mapping.file_name(), Some(file), &bytes)
+    fn new(name: String, source: Source) -> Self {
+        Self { name, source, content: OnceCell::new() }
     }
 
-    fn of_elf(name: String, file: Option<File>, bytes: &[u8]) -> io::Result<Self> {
+    /// The rule at `address` of the file.
+    pub(super) fn rule(&self, address: u64) -> Option<Rule> {
+        self.content().table.rule(address)
+    }
+
+    /// The function at `address` of the file, or `module+0x1a2b`.
+    pub(super) fn function(&self, address: u64) -> String {
+        self.content().symbols.name(address).unwrap_or_else(|| format!("{}+{address:#x}", self.name))
+    }
+
+    /// The address, as the file has addresses, of what lies at `offset` of the file.
+    fn address(&self, offset: u64) -> u64 {
+        let segment = self.content().segments.iter().find(|(start, len, _)| offset.wrapping_sub(*start) < *len);
+        segment.map_or(offset, |(start, _, address)| offset - start + address)
+    }
+
+    fn error(&self) -> Option<&str> {
+        match &self.source {
+            Source::Unreadable(error) => Some(error),
+            _ => self.content.get()?.error.as_deref(),
+        }
+    }
+
+    fn content(&self) -> &Content {
+        self.content.get_or_init(|| {
+            self.read().unwrap_or_else(|error| Content { error: Some(error.to_string()), ..Content::default() })
+        })
+    }
+
+    fn read(&self) -> io::Result<Content> {
+        match &self.source {
+            Source::File(file) => {
+                // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as with any
+                // mapped library.
+                let bytes = unsafe { Mmap::map(file) }?;
+                Content::of_elf(&bytes)
+            }
+            &Source::Vdso { start, len } => {
+                // SAFETY: the kernel keeps the vdso mapped, readable and unchanged as long as the process lives.
+                Content::of_elf(unsafe { std::slice::from_raw_parts(start as *const u8, len as usize) })
+            }
+            Source::Unreadable(_) => Ok(Content::default()),
+        }
+    }
+}
+
+impl Content {
+    fn of_elf(bytes: &[u8]) -> io::Result<Self> {
         let elf = object::File::parse(bytes).map_err(io::Error::other)?;
         let segments = elf.segments().map(|segment| {
             let (offset, len) = segment.file_range();
             (offset, len, segment.address())
         });
-        Ok(Self { name, file, table: UnwindTable::of_elf(&elf), segments: segments.collect() })
-    }
-
-    /// The rule at `address` of the file.
-    pub(super) fn rule(&self, address: u64) -> Option<Rule> {
-        self.table.rule(address)
-    }
-
-    /// A path by which the file can be opened for as long as this exists.
-    pub(super) fn path(&self) -> Option<PathBuf> {
-        self.file.as_ref().map(|file| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
-    }
-
-    fn address(&self, offset: u64) -> u64 {
-        let segment =
-            self.segments.iter().find(|(start, len, _)| offset.wrapping_sub(*start) < *len);
-        segment.map_or(offset, |(start, _, address)| offset - start + address)
+        let (table, symbols) = (UnwindTable::of_elf(&elf), Symbols::of_elf(&elf));
+        Ok(Self { table, symbols, segments: segments.collect(), error: None })
     }
 }
 

@@ -1,45 +1,138 @@
-//! Names of native functions.
+//! Names of native functions, from a file's own symbol tables.
+//!
+//! Several names may stand at one address; the one that people know is taken: `calloc`, not `__libc_calloc`.
 
-use std::rc::Rc;
+use std::borrow::Cow;
 
-use blazesym::symbolize::{Input, Symbolizer, source};
+use object::{Object, ObjectSymbol, SymbolKind, SymbolSection};
 
-use super::modules::Module;
+/// Names longer than this are cut: symbols are the file's and may say anything.
+const MAX_NAME_BYTES: usize = 1024;
 
-/// Finds names in the symbol tables of the modules' own files.
+/// Functions by address.
+#[derive(Debug, Default)]
 pub(super) struct Symbols {
-    symbolizer: Symbolizer,
+    /// Ascending; one name an address.
+    functions: Vec<Function>,
+}
+
+#[derive(Debug)]
+struct Function {
+    address: u64,
+    /// 0 where the table doesn't tell: then it goes up to the next function.
+    size: u64,
+    name: Box<str>,
 }
 
 impl Symbols {
-    pub(super) fn new() -> Self {
-        let symbolizer = Symbolizer::builder()
-            .enable_auto_reload(false)
-            .enable_code_info(false)
-            .enable_inlined_fns(false)
-            .enable_demangling(true)
-            .build();
-        Self { symbolizer }
+    /// Reads the symbol tables of an ELF file.
+    pub(super) fn of_elf(elf: &object::File<'_>) -> Self {
+        let mut functions: Vec<Function> = elf.symbols().chain(elf.dynamic_symbols()).filter_map(function).collect();
+        functions.sort_by(|a, b| (a.address, rank(&a.name)).cmp(&(b.address, rank(&b.name))));
+        functions.dedup_by(|later, first| {
+            let same = later.address == first.address;
+            if same {
+                first.size = first.size.max(later.size);
+            }
+            same
+        });
+        functions.shrink_to_fit();
+        Self { functions }
     }
 
-    /// The function at `address` of `module`, demangled, or `module+0x1a2b`.
-    pub(super) fn name(&self, module: &Rc<Module>, address: u64) -> String {
-        self.symbol(module, address).unwrap_or_else(|| format!("{}+{address:#x}", module.name))
-    }
-
-    fn symbol(&self, module: &Module, address: u64) -> Option<String> {
-        let mut elf = source::Elf::new(module.path()?);
-        elf.debug_syms = false;
-        let found = self
-            .symbolizer
-            .symbolize_single(&source::Source::Elf(elf), Input::VirtOffset(address))
-            .ok()?;
-        found.into_sym().map(|symbol| symbol.name.into_owned())
+    /// The function at `address`, demangled.
+    pub(super) fn name(&self, address: u64) -> Option<String> {
+        let next = self.functions.partition_point(|function| function.address <= address);
+        let function = self.functions.get(next.checked_sub(1)?)?;
+        let is_inside = function.size == 0 || address - function.address < function.size;
+        is_inside.then(|| demangle(&function.name))
     }
 }
 
-impl std::fmt::Debug for Symbols {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Symbols")
+fn function<'data>(symbol: impl ObjectSymbol<'data>) -> Option<Function> {
+    // Assembly often declares no type; a label in code is as good.
+    let is_function = matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown);
+    let is_defined = matches!(symbol.section(), SymbolSection::Section(_)) && symbol.address() != 0;
+    let name = symbol.name().ok().filter(|name| !name.is_empty())?;
+    // A version is no part of the name.
+    let name = name.split('@').next().unwrap_or(name);
+    let end = name.floor_char_boundary(MAX_NAME_BYTES);
+    (is_function && is_defined).then(|| Function { address: symbol.address(), size: symbol.size(), name: name[..end].into() })
+}
+
+/// The better known of two names comes first: without underscores or a version's suffix, then the shorter.
+fn rank(name: &str) -> (usize, usize, &str) {
+    let internal = usize::from(name.starts_with("__GI_")) * 2 + usize::from(name.starts_with("__libc_"));
+    let underscores = name.bytes().take_while(|&byte| byte == b'_').count();
+    (internal + underscores, name.len(), name)
+}
+
+/// Demangles C++ and Rust. Parameters are left out, as in other tools' flame graphs.
+fn demangle(name: &str) -> String {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return format!("{rust:#}");
+    }
+    if !name.starts_with("_Z") {
+        return name.to_owned();
+    }
+    let options = cpp_demangle::DemangleOptions::default().no_params().no_return_type();
+    let symbol = cpp_demangle::Symbol::new(name).ok();
+    let demangled = symbol.and_then(|symbol| symbol.demangle_with_options(&options).ok()).map(Cow::Owned);
+    demangled.unwrap_or(Cow::Borrowed(name)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn symbols(functions: &[(u64, u64, &str)]) -> Symbols {
+        let function = |&(address, size, name): &(u64, u64, &str)| Function { address, size, name: name.into() };
+        Symbols { functions: functions.iter().map(function).collect() }
+    }
+
+    #[test]
+    fn inside_and_outside() {
+        let symbols = symbols(&[(10, 5, "a"), (20, 0, "b"), (30, 5, "c")]);
+        let cases =
+            [(9, None), (10, Some("a")), (14, Some("a")), (15, None), (20, Some("b")), (29, Some("b")), (35, None)];
+        for (address, name) in cases {
+            assert_eq!(symbols.name(address).as_deref(), name, "{address}");
+        }
+    }
+
+    #[test]
+    fn the_known_name() {
+        let cases = [
+            (["__libc_calloc", "calloc"], "calloc"),
+            (["__mprotect", "mprotect"], "mprotect"),
+            (["__GI___libc_malloc", "__libc_malloc"], "__libc_malloc"),
+            (["mmap64", "mmap"], "mmap"),
+        ];
+        for (names, want) in cases {
+            assert_eq!(names.iter().min_by_key(|name| rank(name)), Some(&want));
+        }
+    }
+
+    #[test]
+    fn demangled() {
+        let cases = [
+            ("_ZN2os6mallocEm8MEMFLAGS", "os::malloc"),
+            ("_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", "core::fmt::Formatter::pad"),
+            ("_Znonsense", "_Znonsense"),
+            ("main", "main"),
+        ];
+        for (name, want) in cases {
+            assert_eq!(demangle(name), want);
+        }
+    }
+
+    /// memtrace finds its own functions.
+    #[test]
+    fn of_this_program() {
+        let bytes = std::fs::read("/proc/self/exe").unwrap();
+        let elf = object::File::parse(&*bytes).unwrap();
+        let symbols = Symbols::of_elf(&elf);
+        let main = elf.symbols().find(|symbol| symbol.name() == Ok("main")).unwrap();
+        assert_eq!(symbols.name(main.address()).as_deref(), Some("main"));
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) regs: Regs,
     /// The stack from `regs.sp` on.
     pub(super) stack: &'a [u8],
+    /// Bytes of stack that there were, 0 if that is not known.
+    pub(super) used: u64,
     /// Whether there was more stack than was copied.
     pub(super) cut: bool,
     /// Return addresses that return probes have replaced.
@@ -68,6 +70,7 @@ pub(super) fn walk(modules: &Modules, snapshot: &Snapshot<'_>, frames: &mut Vec<
                 frames.push(Address { pc, guess: walk.guessing });
                 match module.rule(address) {
                     Some(rule) => walk.apply(rule),
+                    None if walk.is_at_the_top() => return End::First,
                     None => walk.guess(),
                 }
             }
@@ -134,6 +137,13 @@ impl Walk<'_> {
         // A signal stack of its own: what it interrupted lies elsewhere, and only one stack was copied.
         let offset = self.regs.sp.wrapping_sub(self.snapshot.regs.sp);
         if offset < self.snapshot.stack.len() as u64 { Ok(()) } else { Err(End::Truncated) }
+    }
+
+    /// Whether there is no stack above this frame. The dynamic linker's first instructions have no unwind information;
+    /// the kernel begins the stack with what they find there.
+    fn is_at_the_top(&self) -> bool {
+        let Snapshot { regs, used, .. } = self.snapshot;
+        *used > 0 && self.regs.sp.wrapping_sub(regs.sp) >= used.saturating_sub(8)
     }
 
     /// No unwind information: follow the frame pointer if it can be one, and mark what comes of it.

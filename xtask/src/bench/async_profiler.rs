@@ -23,8 +23,8 @@ pub(crate) fn fetch(folder: &Path) -> anyhow::Result<PathBuf> {
         return Ok(library);
     }
     eprintln!("Fetching async-profiler {VERSION} from Maven Central.");
-    let mut maven = Command::new("mvn");
-    maven.current_dir(folder).args(["-q", "-B", "dependency:copy"]);
+    let mut maven = run::maven();
+    maven.current_dir(folder).arg("dependency:copy");
     maven.arg(format!("-Dartifact=me.bechberger:{ARTIFACT}:{VERSION}"));
     run::run(maven.arg(format!("-DoutputDirectory={}", folder.display())))?;
     let jar = folder.join(format!("{ARTIFACT}-{VERSION}.jar"));

@@ -83,7 +83,7 @@ fn probes(pid: u32) -> usize {
         .filter_map(|file| fs::read_link(file.path()).ok())
         .filter(|to| {
             let to = to.to_string_lossy();
-            to.contains("bpf_link") || to.contains("bpf-link") || to.contains("[perf_event]")
+            to.contains("bpf_link") || to.contains("[perf_event]")
         })
         .count()
 }

@@ -1,0 +1,209 @@
+//! What can be typed.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::units;
+use crate::ledger::Metric;
+
+const EXAMPLES: &str = "\
+Examples:
+  memtrace --pid 4242                        Trace a running process until Ctrl-C
+  memtrace --pid 4242 -d 60s -o trace.mt     Trace for a minute and keep the trace
+  memtrace -- java -jar app.jar              Start a program and trace it from its first instruction
+  memtrace report trace.mt --folded -        Folded stacks of a recorded trace
+
+Exit status:
+  0 the trace ended in order, 2 an error, 3 a trace was read only in part.
+  A started command's own status is passed on: 128 + N if signal N ended it; 125 if memtrace failed,
+  126 if the command could not be run, 127 if it was not found.";
+
+/// Where the memory of a running process comes from: which thread and which stack put it there
+///
+/// Traces mmap, munmap, mremap, mprotect, brk and madvise, and the Inflaters and Deflaters of a Java virtual machine,
+/// in a process that was started with no special flag. Nothing in the process is changed. Needs root.
+#[derive(Debug, Parser)]
+#[command(name = "memtrace", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(subcommand_negates_reqs = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do other than to trace
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) trace: TraceArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print the report of a recorded trace
+    ///
+    /// Needs neither root nor the process. A trace that was cut is read up to the cut (exit status 3).
+    Report(ReportArgs),
+    /// Tell what this kernel and a process allow, and what to do about the rest
+    ///
+    /// Exit status 0 if tracing will work, 2 if something indispensable is missing.
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// Trace this running process
+    ///
+    /// Until Ctrl-C, --duration or its end.
+    #[arg(short, long, value_name = "PID", required = true, conflicts_with_all = ["start", "user"])]
+    pub(crate) pid: Option<u32>,
+
+    /// Start this command and trace it, and its children, from its first instruction
+    #[arg(value_name = "COMMAND", last = true, required_unless_present = "pid", id = "start")]
+    pub(crate) start: Vec<String>,
+
+    /// Stop after this time, written like 30s, 5m or 1h
+    #[arg(short, long, value_name = "TIME", value_parser = units::parse_time)]
+    pub(crate) duration: Option<Duration>,
+
+    /// Record the trace to this file, for `memtrace report`
+    ///
+    /// Written as the trace goes on: whatever is killed, at most the last second is lost.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// Stop recording to --output at this size, written like 512M or 2G
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, requires = "output")]
+    pub(crate) max_size: Option<u64>,
+
+    /// Trace the children that the process forks, too
+    ///
+    /// The children of a command that memtrace started are always traced.
+    #[arg(long)]
+    pub(crate) follow: bool,
+
+    /// Probe zlib's own functions, too, for what is not Java
+    ///
+    /// inflateInit2_, inflateEnd, deflateInit2_ and deflateEnd of the libz that the process has mapped.
+    #[arg(long)]
+    pub(crate) zlib: bool,
+
+    /// Run the started command as this user
+    ///
+    /// Under sudo the default is the user who called sudo.
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) outputs: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// The recorded trace
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) outputs: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Look at this process, too
+    #[arg(short, long, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+}
+
+/// What concerns the output, of a trace and of a report alike.
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Write folded stacks for flame graphs to this file, `-` for stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) folded: Option<PathBuf>,
+
+    /// Write a flame graph (SVG) to this file, `-` for stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flamegraph: Option<PathBuf>,
+
+    /// Write the whole report as JSON to this file, `-` for stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Count this in folded stacks and flame graph
+    ///
+    /// mapped: bytes made accessible; mapped-live: those not given back by the end;
+    /// inflaters: Inflaters and Deflaters opened; inflaters-live: those not ended by the end.
+    #[arg(long, value_name = "NAME", default_value = "mapped")]
+    pub(crate) metric: Metric,
+
+    /// Take Java thread names from the JVM's own thread dump
+    ///
+    /// `attach` asks the JVM for one (a safepoint each time); a FILE is what `jstack` printed.
+    /// Without this, names are the kernel's, cut after 15 bytes.
+    #[arg(long, value_name = "attach|FILE")]
+    pub(crate) jstack: Option<PathBuf>,
+
+    /// Color the report
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+
+    /// Print neither progress nor warnings
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Tell more; twice, also the kernel side's messages
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// When the report is colored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Every option has a help text, an imperative without a full stop.
+    #[test]
+    fn every_flag_has_help() {
+        let command = Cli::command();
+        let all = command.get_subcommands().chain([&command]).flat_map(|command| command.get_arguments());
+        for argument in all {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty() && !help.ends_with('.'), "{}: {help:?}", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn what_can_be_typed() {
+        // (arguments, whether they are understood)
+        let cases: [(&[&str], bool); 11] = [
+            (&["--pid", "1"], true),
+            (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
+            (&["--", "ls", "-l"], true),
+            (&["--user", "nobody", "--", "ls"], true),
+            (&["report", "x.mt", "--metric", "inflaters-live"], true),
+            (&["doctor", "--pid", "1"], true),
+            (&[], false),
+            (&["--pid", "1", "--", "ls"], false),
+            (&["--pid", "1", "--user", "x"], false),
+            (&["--pid", "1", "--max-size", "1G"], false),
+            (&["--pid", "1", "--metric", "nonsense"], false),
+        ];
+        for (arguments, want) in cases {
+            let parsed = Cli::try_parse_from([&["memtrace"], arguments].concat());
+            assert_eq!(parsed.is_ok(), want, "{arguments:?}: {parsed:?}");
+        }
+    }
+}

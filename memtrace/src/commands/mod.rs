@@ -1,0 +1,27 @@
+//! The commands: they connect the rooms, and hold the one loop that waits.
+
+mod args;
+mod doctor;
+mod failure;
+mod jstack;
+mod outputs;
+mod report;
+mod trace;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// Runs what was typed.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        None => trace::run(&cli.trace),
+        Some(Command::Report(args)) => report::run(args),
+        Some(Command::Doctor(args)) => doctor::run(args),
+    };
+    result.unwrap_or_else(|failure| failure.tell())
+}

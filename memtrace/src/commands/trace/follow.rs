@@ -1,0 +1,102 @@
+//! The loop that follows a trace to its end.
+
+use std::io::{self, IsTerminal};
+
+use super::{
+    super::{
+        args::TraceArgs,
+        failure::Failure,
+        jstack,
+        outputs::{colors, to_stderr},
+    },
+    inputs::{Input, Inputs, asks},
+    session::Session,
+};
+use crate::{
+    report::{progress, text},
+    target,
+    trace::{Recording, ThreadName, Why},
+};
+
+/// Follows the trace until it ends, and returns what it says and why it ended.
+pub(super) async fn follow(
+    mut session: Session,
+    mut inputs: Inputs,
+    args: &TraceArgs,
+    names: Vec<ThreadName>,
+) -> (Recording, Why) {
+    let mut jstack_failure = None;
+    let why = loop {
+        match inputs.next().await {
+            Input::Events => {
+                session.drain(inputs.ring());
+            }
+            Input::Second => {
+                session.drain(inputs.ring());
+                session.tick();
+                show_progress(&session, args);
+            }
+            Input::Asked => break Why::Asked,
+            Input::TimeOver => break Why::Duration,
+            Input::Report => to_stderr(&text(session.recording(), colors(args.outputs.color, &io::stderr()))),
+            Input::Named(Ok(names)) => {
+                jstack_failure = None;
+                session.name_threads(names);
+            }
+            Input::Named(Err(failure)) => jstack_failure = Some(failure),
+        }
+        if let Some(error) = session.take_file_error() {
+            to_stderr(&format!("memtrace: failed to write the trace file: {error}; the trace ends here\n"));
+            break Why::OutputFailed;
+        }
+        if session.is_over() {
+            break Why::TargetEnded;
+        }
+    };
+    clear_progress(args);
+    name_at_the_end(&mut session, args, names, jstack_failure);
+    let status = None;
+    (session.finish(inputs.ring(), why, status), why)
+}
+
+/// The last chance to learn names: from a JVM that still runs, or from what the user brought.
+fn name_at_the_end(session: &mut Session, args: &TraceArgs, names: Vec<ThreadName>, failure: Option<Failure>) {
+    let mut failure = failure;
+    let root = session.root();
+    if asks(args.outputs.jstack.as_deref()) && target::is_alive(root) {
+        match jstack::ask(root) {
+            Ok(names) => {
+                failure = None;
+                session.name_threads(names);
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+    if let Some(failure) = failure {
+        session.note(format!("thread names are the kernel's: {failure}"));
+    }
+    session.name_known_threads(names);
+}
+
+fn shows_progress(args: &TraceArgs) -> bool {
+    !args.outputs.quiet && io::stderr().is_terminal()
+}
+
+fn show_progress(session: &Session, args: &TraceArgs) {
+    if shows_progress(args) {
+        to_stderr(&format!("\r{}\x1b[K", progress(session.recording(), terminal_width())));
+    }
+}
+
+fn clear_progress(args: &TraceArgs) {
+    if shows_progress(args) {
+        to_stderr("\r\x1b[K");
+    }
+}
+
+fn terminal_width() -> usize {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: `size` is written by the call.
+    let result = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    if result == 0 && size.ws_col > 20 { usize::from(size.ws_col) } else { 80 }
+}

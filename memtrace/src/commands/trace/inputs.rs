@@ -1,0 +1,146 @@
+//! Everything that tracing waits for, as one closed list.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    select,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task,
+    time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep_until},
+};
+
+use super::super::{args::TraceArgs, failure::Failure, jstack};
+use crate::{probes::Probes, trace::ThreadName};
+
+/// The ring buffer wakes nobody for a single event; it is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(40);
+/// A thread dump costs the JVM a safepoint.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// What can happen while tracing.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// There may be events.
+    Events,
+    /// A second is over.
+    Second,
+    /// The user wants the trace to end.
+    Asked,
+    /// The user wants to see the report of the moment.
+    Report,
+    /// The time is over.
+    TimeOver,
+    /// The JVM has told its threads' names, or has not.
+    Named(Result<Vec<ThreadName>, Failure>),
+}
+
+/// Where inputs come from.
+pub(super) struct Inputs {
+    ring: AsyncFd<RingBuf<MapData>>,
+    logger: Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>,
+    look: Interval,
+    second: Interval,
+    end: Instant,
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+    report: Signal,
+    named: mpsc::Receiver<Result<Vec<ThreadName>, Failure>>,
+}
+
+impl Inputs {
+    /// Must be called inside a runtime.
+    pub(super) fn new(probes: &mut Probes, args: &TraceArgs, pid: u32) -> Result<Self> {
+        let ring = AsyncFd::with_interest(probes.take_ring()?, Interest::READABLE)
+            .context("failed to wait for the ring buffer")?;
+        let logger = if args.outputs.verbose >= 2 {
+            let logger = AsyncFd::with_interest(probes.logger()?, Interest::READABLE);
+            Some(logger.context("failed to wait for the kernel side's messages")?)
+        } else {
+            None
+        };
+        let listen = |kind| signal(kind).context("failed to listen for signals");
+        let asks = args.outputs.jstack.as_deref().is_some_and(jstack::is_attach);
+        Ok(Self {
+            ring,
+            logger,
+            look: every(LOOK_EVERY),
+            second: every(Duration::from_secs(1)),
+            end: Instant::now() + args.duration.unwrap_or(FAR_AWAY),
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+            report: listen(SignalKind::user_defined1())?,
+            named: if asks { ask_now_and_then(pid) } else { mpsc::channel(1).1 },
+        })
+    }
+
+    /// The next thing that happens. What ends the trace comes first, events come last: they never stop in a storm.
+    pub(super) async fn next(&mut self) -> Input {
+        let Self { ring, logger, look, second, end, interrupt, terminate, hang_up, report, named } = self;
+        select! {
+            biased;
+            _ = interrupt.recv() => Input::Asked,
+            _ = terminate.recv() => Input::Asked,
+            _ = hang_up.recv() => Input::Asked,
+            () = sleep_until(*end) => Input::TimeOver,
+            _ = report.recv() => Input::Report,
+            Some(names) = named.recv() => Input::Named(names),
+            _ = second.tick() => Input::Second,
+            () = flush(logger.as_mut()), if logger.is_some() => Input::Events,
+            _ = look.tick() => Input::Events,
+            guard = ring.readable() => {
+                if let Ok(mut guard) = guard {
+                    guard.clear_ready();
+                }
+                Input::Events
+            }
+        }
+    }
+
+    /// The ring buffer.
+    pub(super) fn ring(&mut self) -> &mut RingBuf<MapData> {
+        self.ring.get_mut()
+    }
+}
+
+async fn flush(logger: Option<&mut AsyncFd<EbpfLogger<&'static dyn log::Log>>>) {
+    let Some(logger) = logger else { return };
+    if let Ok(mut guard) = logger.readable_mut().await {
+        guard.get_inner_mut().flush();
+        guard.clear_ready();
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Asks the JVM for its threads' names at once and every few seconds, so that threads that end are named, too.
+fn ask_now_and_then(pid: u32) -> mpsc::Receiver<Result<Vec<ThreadName>, Failure>> {
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut ticks = interval(ASK_EVERY);
+        loop {
+            ticks.tick().await;
+            let Ok(names) = task::spawn_blocking(move || jstack::ask(pid)).await else { return };
+            if sender.send(names).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Whether `path` means that the JVM is asked.
+pub(super) fn asks(path: Option<&Path>) -> bool {
+    path.is_some_and(jstack::is_attach)
+}

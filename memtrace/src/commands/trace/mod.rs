@@ -1,0 +1,192 @@
+//! Tracing: a running process, or a command from its first instruction.
+
+mod clock;
+mod follow;
+mod inputs;
+mod self_use;
+mod session;
+
+use std::{
+    fs::File,
+    io,
+    os::unix::process::ExitStatusExt,
+    process::{ExitCode, ExitStatus},
+};
+
+use anyhow::{Context, anyhow};
+
+use self::{follow::follow, inputs::Inputs, session::Session};
+use super::{
+    args::TraceArgs,
+    failure::Failure,
+    jstack,
+    outputs::{self, Outputs, to_stderr},
+};
+use crate::{
+    probes::{self, Probes},
+    target::{
+        self,
+        launch::{self, Running, User, Waiting},
+    },
+    trace::{Recording, Why, Writer},
+};
+
+/// Its pages are mapped twice and so count twice in memtrace's own memory.
+const RING_BYTES: u32 = 16 << 20;
+
+/// As `env` has them.
+const MEMTRACE_FAILED: u8 = 125;
+const NOT_RUNNABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+pub(super) fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
+    let is_launch = args.pid.is_none();
+    trace(args).map_err(|failure| if is_launch { failure.or_code(MEMTRACE_FAILED) } else { failure })
+}
+
+fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
+    init_log(args.outputs.verbose);
+    let subject = Subject::find(args)?;
+    let outputs = Outputs::open(&args.outputs)?;
+    let file = trace_file(args)?;
+    let names = match &args.outputs.jstack {
+        Some(path) if !jstack::is_attach(path) => jstack::read_file(subject.pid(), path)?,
+        _ => Vec::new(),
+    };
+    let options = probes::Options { ring_bytes: RING_BYTES, debug: args.outputs.verbose >= 2, zlib: args.zlib };
+    let mut probes = Probes::load(options)?;
+    // A command's children belong to it; whoever attaches decides.
+    probes.add_target(subject.pid(), args.follow || args.pid.is_none())?;
+    subject.probe_ahead(&mut probes);
+    probes.attach()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("failed to start the event loop")?;
+    let inputs = {
+        let _inside = runtime.enter();
+        Inputs::new(&mut probes, args, subject.pid())?
+    };
+    let mut session = Session::new(subject.pid(), args.zlib, probes, file);
+    match &subject {
+        Subject::Process(_) => session.begin_process(),
+        Subject::Command(_, command) => session.begin_command(command.clone()),
+    }
+    let running = subject.release()?;
+    let (recording, why) = runtime.block_on(follow(session, inputs, args, names));
+    outputs.write(&recording, &args.outputs)?;
+    tell_file_end(&recording, args);
+    match (running, why) {
+        (_, Why::OutputFailed) => Err(anyhow!("the trace ended early: its file could not be written").into()),
+        (None, _) => Ok(ExitCode::SUCCESS),
+        (Some(running), why) => Ok(status_of(end_of(&running, why, args.outputs.quiet)?)),
+    }
+}
+
+/// What is traced.
+enum Subject {
+    Process(u32),
+    Command(Waiting, Vec<String>),
+}
+
+impl Subject {
+    fn find(args: &TraceArgs) -> Result<Self, Failure> {
+        let Some(pid) = args.pid else { return Self::start(args) };
+        match target::check(pid) {
+            Ok(()) => Ok(Self::Process(pid)),
+            Err(error) => {
+                let hint = error.hint();
+                Err(Failure::new(error, hint))
+            }
+        }
+    }
+
+    fn start(args: &TraceArgs) -> Result<Self, Failure> {
+        let user = match &args.user {
+            Some(name) => Some(User::find(name)?),
+            None => User::behind_sudo()?,
+        };
+        if let Some(user) = user.as_ref().filter(|_| !args.outputs.quiet) {
+            let why = if args.user.is_some() { "--user" } else { "who called sudo; --user changes that" };
+            to_stderr(&format!("memtrace: running {} as {} ({why})\n", args.start[0], user.name));
+        }
+        if let Some(path) = target::resolve_command(&args.start[0]) {
+            target::check_program(&path).map_err(anyhow::Error::from)?;
+        }
+        Ok(Self::Command(launch::start(&args.start, user)?, args.start.clone()))
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Process(pid) => *pid,
+            Self::Command(waiting, _) => waiting.pid,
+        }
+    }
+
+    /// A Java launcher's zlib is probed before it runs, so that its very first Inflater is seen.
+    fn probe_ahead(&self, probes: &mut Probes) {
+        let Self::Command(_, command) = self else { return };
+        for path in target::resolve_command(&command[0]).iter().flat_map(|path| target::launcher_zlib_files(path)) {
+            if let Err(error) = probes.attach_zlib(&path) {
+                log::warn!("{error:#}");
+            }
+        }
+    }
+
+    fn release(self) -> Result<Option<Running>, Failure> {
+        let Self::Command(waiting, command) = self else { return Ok(None) };
+        waiting.release().map(Some).map_err(|error| {
+            let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
+            Failure::new(anyhow!("failed to run {}: {error}", command[0]), None).with_code(code)
+        })
+    }
+}
+
+fn trace_file(args: &TraceArgs) -> Result<Option<Writer<File>>, Failure> {
+    let Some(path) = &args.output else { return Ok(None) };
+    let failed = || format!("failed to write {}", path.display());
+    let file = outputs::create(path)?;
+    Ok(Some(Writer::new(file, args.max_size.unwrap_or(u64::MAX)).with_context(failed)?))
+}
+
+/// Says where the trace is, for the next step.
+fn tell_file_end(recording: &Recording, args: &TraceArgs) {
+    let complete = recording.end.is_some_and(|end| end.why != Why::OutputFailed);
+    if let Some(path) = args.output.as_ref().filter(|_| complete && !args.outputs.quiet) {
+        to_stderr(&format!("memtrace: the trace is in {0}; read it with `memtrace report {0}`\n", path.display()));
+    }
+}
+
+/// Waits for the command; one that still runs because the user ended the trace is asked to end.
+fn end_of(running: &Running, why: Why, quiet: bool) -> Result<ExitStatus, Failure> {
+    if let Some(status) = running.try_wait() {
+        return Ok(status);
+    }
+    let told = match why {
+        Why::Asked => {
+            running.terminate();
+            "asked to end (SIGTERM)"
+        }
+        Why::TargetEnded => "ended",
+        Why::Duration | Why::OutputFailed => "still running; memtrace waits for its end",
+    };
+    if !quiet && why != Why::TargetEnded {
+        to_stderr(&format!("memtrace: the command (process {}) is {told}\n", running.pid));
+    }
+    Ok(running.wait().context("failed to wait for the command")?)
+}
+
+fn status_of(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code & 0xff).ok()).unwrap_or(MEMTRACE_FAILED))
+}
+
+fn init_log(verbose: u8) {
+    let level = match verbose {
+        0 => log::LevelFilter::Error,
+        1 => log::LevelFilter::Info,
+        _ => log::LevelFilter::Debug,
+    };
+    // The kernel side's messages come as `memtrace_ebpf`; the symbolizer's own are of no use to anyone.
+    let mut logger = env_logger::Builder::new();
+    logger.filter_module("memtrace", level).filter_module("memtrace_ebpf", level);
+    logger.format_timestamp(None).try_init().ok();
+}

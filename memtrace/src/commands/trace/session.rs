@@ -1,0 +1,389 @@
+//! One trace, from the bytes of the ring buffer to its records: it hands each room what the one before it made.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use memtrace_common::{Counter, Kind};
+
+use super::{clock, self_use::SelfUse};
+use crate::{
+    events::{Event, Window},
+    ledger::{self, Before, Meaning, NameFrom, Sample, What},
+    probes::Probes,
+    stacks::{New, StackId, Stacks},
+    target::{self, JavaHome},
+    trace::{End, Jvm, Record, Recording, Target, ThreadName, Why, Writer},
+};
+
+/// How long events are held back to put them in order: longer than a call takes, but for the odd one, which is counted.
+const WINDOW_NS: u64 = 100_000_000;
+/// How long the ring buffer is read before other things get their turn.
+const TURN: Duration = Duration::from_millis(20);
+
+const PROT_EXEC: u64 = 4;
+const MAP_ANONYMOUS: u64 = 0x20;
+
+/// A trace that goes on.
+pub(super) struct Session {
+    /// The process that was asked for, or started.
+    root: u32,
+    /// Whether zlib's own functions are probed, too.
+    zlib: bool,
+    probes: Probes,
+    stacks: Stacks,
+    meaning: Meaning,
+    window: Window<Timed>,
+    /// What the trace says so far.
+    recording: Recording,
+    file: Option<Writer<File>>,
+    /// Why the file is not written any more.
+    file_error: Option<std::io::Error>,
+    /// Processes whose code is new: what they are, and whether they are to be probed, is looked at after the events.
+    code_is_new: BTreeSet<u32>,
+    /// The traced processes that have not ended.
+    live: BTreeSet<u32>,
+    newest_ns: u64,
+    n_undecoded: u64,
+    status: Option<i32>,
+}
+
+/// What waits in the window.
+#[derive(Debug)]
+enum Timed {
+    Event(ledger::Event),
+    Name(ThreadName),
+    Before(u32, Before),
+}
+
+impl Session {
+    pub(super) fn new(root: u32, zlib: bool, probes: Probes, file: Option<Writer<File>>) -> Self {
+        Self {
+            root,
+            zlib,
+            probes,
+            stacks: Stacks::new(),
+            meaning: Meaning::default(),
+            window: Window::new(),
+            recording: Recording::default(),
+            file,
+            file_error: None,
+            code_is_new: BTreeSet::new(),
+            live: BTreeSet::from([root]),
+            newest_ns: 0,
+            n_undecoded: 0,
+            status: None,
+        }
+    }
+
+    /// Takes note of what is about to be traced: a command that has not begun.
+    pub(super) fn begin_command(&mut self, command: Vec<String>) {
+        self.put(Record::Features(self.probes.features()));
+        self.put(Record::Target(Target { pid: self.root, command, ..Target::default() }));
+    }
+
+    /// Takes note of the process as it is when tracing begins.
+    pub(super) fn begin_process(&mut self) {
+        let root = self.root;
+        self.begin_command(target::command_line(root));
+        let now_ns = clock::now_ns();
+        for tid in target::threads(root) {
+            if let Some(name) = target::comm(root, tid) {
+                self.window.push(now_ns, Timed::Name(ThreadName { tgid: root, tid, name, from: NameFrom::Comm }));
+            }
+        }
+        let mappings = target::maps::read(root).unwrap_or_default();
+        for mapping in mappings.iter().filter(|mapping| mapping.path != b"[vsyscall]") {
+            let is_brk = mapping.path == b"[heap]";
+            let before = Before { start: mapping.start, end: mapping.end, access: mapping.access, is_brk };
+            self.window.push(now_ns, Timed::Before(root, before));
+        }
+        self.stacks.refresh(root);
+        self.look_at_code(root);
+        self.sample();
+    }
+
+    /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
+    pub(super) fn drain(&mut self, ring: &mut RingBuf<MapData>) -> bool {
+        let (began, began_ns) = (Instant::now(), clock::now_ns());
+        let mut is_empty = true;
+        while let Some(record) = ring.next() {
+            self.take(&record);
+            if began.elapsed() > TURN {
+                is_empty = false;
+                break;
+            }
+        }
+        while let Some(tgid) = self.code_is_new.pop_first() {
+            self.look_at_code(tgid);
+        }
+        let reached_ns = if is_empty { began_ns } else { self.newest_ns };
+        self.release(reached_ns.saturating_sub(WINDOW_NS));
+        is_empty
+    }
+
+    /// What is due once a second: resident bytes, losses, and the file.
+    pub(super) fn tick(&mut self) {
+        self.drop_ended();
+        self.sample();
+        self.tell_losses();
+        self.flush();
+    }
+
+    /// Takes note of threads' names from another source.
+    pub(super) fn name_threads(&mut self, names: Vec<ThreadName>) {
+        names.into_iter().for_each(|name| self.put(Record::ThreadName(name)));
+    }
+
+    /// The same, but only for threads that were seen.
+    pub(super) fn name_known_threads(&mut self, names: Vec<ThreadName>) {
+        self.release(u64::MAX);
+        let known: BTreeSet<u32> = self.recording.ledger.threads().iter().map(|thread| thread.tid).collect();
+        self.name_threads(names.into_iter().filter(|name| known.contains(&name.tid)).collect());
+    }
+
+    /// The process that was asked for, or started.
+    pub(super) fn root(&self) -> u32 {
+        self.root
+    }
+
+    /// Takes note of something that the user should know.
+    pub(super) fn note(&mut self, note: String) {
+        self.put(Record::Note(note));
+    }
+
+    /// What the trace says so far.
+    pub(super) fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// Whether no traced process is left.
+    pub(super) fn is_over(&self) -> bool {
+        self.live.is_empty()
+    }
+
+    /// A process of which the kernel side did not tell that it ended.
+    fn ended(&mut self, tgid: u32) {
+        self.live.remove(&tgid);
+        self.stacks.exit(tgid);
+    }
+
+    /// Why the trace file is not written any more, once it is not.
+    pub(super) fn take_file_error(&mut self) -> Option<std::io::Error> {
+        self.file_error.take()
+    }
+
+    /// Detaches, reads what is still on its way, and ends the trace.
+    pub(super) fn finish(mut self, ring: &mut RingBuf<MapData>, why: Why, status: Option<i32>) -> Recording {
+        self.probes.detach();
+        while !self.drain(ring) {}
+        self.release(u64::MAX);
+        self.sample();
+        self.tell_losses();
+        self.tell_notes();
+        let SelfUse { cpu_ns: self_cpu_ns, max_rss_bytes: self_max_rss_bytes } = SelfUse::now();
+        let status = status.or(self.status);
+        let end = End { time_ns: clock::now_ns(), why, status, self_cpu_ns, self_max_rss_bytes };
+        self.put(Record::End(end));
+        self.flush();
+        self.recording
+    }
+
+    /// Processes whose end the kernel side could not tell, because the ring buffer was full.
+    fn drop_ended(&mut self) {
+        let ended: Vec<u32> = self.live.iter().copied().filter(|&tgid| !target::is_alive(tgid)).collect();
+        ended.into_iter().for_each(|tgid| self.ended(tgid));
+    }
+
+    fn take(&mut self, record: &[u8]) {
+        let Ok(event) = Event::decode(record) else {
+            self.n_undecoded += 1;
+            return;
+        };
+        let header = &event.header;
+        self.newest_ns = self.newest_ns.max(header.exit_ns);
+        if maps_code(&event) {
+            self.stacks.refresh(header.tgid);
+            self.code_is_new.insert(header.tgid);
+        }
+        if event.kind == Kind::RENAME {
+            return self.rename(&event);
+        }
+        self.follow_life(&event);
+        let stack = if event.kind.has_stack() { self.resolve(&event) } else { StackId::NOT_KEPT };
+        for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
+            let what = self.complete(header.tgid, what);
+            let (tgid, tid) = (header.tgid, header.tid);
+            self.window.push(time_ns, Timed::Event(ledger::Event { time_ns, tgid, tid, stack, what }));
+        }
+    }
+
+    fn resolve(&mut self, event: &Event<'_>) -> StackId {
+        let id = self.stacks.resolve(event);
+        for new in self.stacks.take_new() {
+            self.put(match new {
+                New::Frame(frame) => Record::Frame(frame),
+                New::Stack(stack) => Record::Stack(stack),
+            });
+        }
+        id
+    }
+
+    /// The size of a System V segment is no argument of the call: it is the size of the mapping.
+    fn complete(&self, tgid: u32, what: What) -> What {
+        let What::Shmat { addr, .. } = what else { return what };
+        let mappings = target::maps::read(tgid).unwrap_or_default();
+        let len = mappings.iter().find(|mapping| mapping.start == addr).map_or(0, target::maps::Mapping::len);
+        What::Shmat { addr, len }
+    }
+
+    fn rename(&mut self, event: &Event<'_>) {
+        let [first, second, tid, ..] = event.header.args;
+        let bytes = [first.to_ne_bytes(), second.to_ne_bytes()].concat();
+        let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        let name = ThreadName {
+            tgid: event.header.tgid,
+            tid: tid as u32,
+            name: bytes[..len].to_vec(),
+            from: NameFrom::Comm,
+        };
+        self.window.push(event.header.exit_ns, Timed::Name(name));
+    }
+
+    fn follow_life(&mut self, event: &Event<'_>) {
+        let header = &event.header;
+        match event.kind {
+            Kind::FORK if header.args[1] != 0 => {
+                let child = header.args[0] as u32;
+                self.live.insert(child);
+                self.stacks.refresh(child);
+            }
+            Kind::EXEC => {
+                self.stacks.exec(header.tgid);
+                self.code_is_new.insert(header.tgid);
+            }
+            Kind::EXIT if header.args[0] != 0 => {
+                self.ended(header.tgid);
+                if header.tgid == self.root {
+                    self.status = Some(header.args[1] as i32);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The process has code that is new: what it is, and whether it is to be probed.
+    fn look_at_code(&mut self, tgid: u32) {
+        self.probe_zlib(tgid);
+        if tgid == self.root {
+            self.look_at_target();
+        }
+    }
+
+    fn look_at_target(&mut self) {
+        let known = &self.recording.target;
+        if known.jvm.is_some() && known.allocator.is_some() {
+            return;
+        }
+        let jvm = known.jvm.clone().or_else(|| {
+            let version = JavaHome::of_process(self.root)?.version().unwrap_or_default();
+            Some(Jvm { major: target::feature_release(&version), version })
+        });
+        let allocator = known.allocator.clone().or_else(|| target::allocator(self.root));
+        let target = Target { jvm, allocator, ..known.clone() };
+        if target != *known {
+            self.put(Record::Target(target));
+        }
+    }
+
+    fn probe_zlib(&mut self, tgid: u32) {
+        for path in target::zlib_files(tgid, self.zlib) {
+            match self.probes.attach_zlib(&path) {
+                Ok(0) => {}
+                Ok(n) => log::info!("probed {n} functions of {}", path.display()),
+                Err(error) => self.note(format!("the Inflaters of a zlib library are not seen: {error:#}")),
+            }
+        }
+    }
+
+    fn release(&mut self, before_ns: u64) {
+        while let Some(timed) = self.window.pop(before_ns) {
+            self.put(match timed {
+                Timed::Event(event) => Record::Event(event),
+                Timed::Name(name) => Record::ThreadName(name),
+                Timed::Before(tgid, before) => Record::Before((tgid, before)),
+            });
+        }
+    }
+
+    fn sample(&mut self) {
+        let memory = self.live.iter().map(|&tgid| target::memory(tgid));
+        let (rss_bytes, swap_bytes) =
+            memory.fold((0, 0), |(rss, swap), memory| (rss + memory.rss_bytes, swap + memory.swap_bytes));
+        if rss_bytes > 0 {
+            self.put(Record::Sample(Sample { time_ns: clock::now_ns(), rss_bytes, swap_bytes }));
+        }
+    }
+
+    fn tell_losses(&mut self) {
+        let counters = self.probes.counters();
+        let mut losses: Vec<(String, u64)> =
+            Counter::LOSSES.iter().map(|&(counter, name)| (name.to_owned(), counters.get(counter))).collect();
+        losses.extend(self.probes.missed_by_kernel().into_iter().map(|(name, n)| (name.to_owned(), n)));
+        let stacks = &self.stacks.losses;
+        losses.push(("undecoded".into(), self.n_undecoded));
+        losses.push(("out_of_order".into(), self.window.n_late));
+        losses.push(("stacks_not_kept".into(), stacks.not_kept));
+        let failed = Kind::ALL.iter().filter_map(|&kind| Some((kind.name()?.to_owned(), counters.failed(kind))));
+        let failed = failed.filter(|(_, n)| *n > 0).collect();
+        self.put(Record::Losses(losses));
+        self.put(Record::Failed(failed));
+    }
+
+    fn tell_notes(&mut self) {
+        if self.recording.target.jvm.is_none() {
+            self.note(format!("process {} is no Java virtual machine: its stacks are native only", self.root));
+        }
+        for (name, reason) in self.stacks.unreadable() {
+            self.note(format!("failed to read {name}, stacks through it may be incomplete: {reason}"));
+        }
+        for (n, why) in self.stacks.losses.reasons().into_iter().filter(|(n, _)| *n > 0) {
+            self.note(format!("{n} stacks end {why}"));
+        }
+        let n_cut = self.probes.counters().get(Counter::STACK_FAULT);
+        if n_cut > 0 {
+            self.note(format!("{n_cut} stacks could only be copied in part"));
+        }
+        if self.file.as_ref().is_some_and(Writer::is_full) {
+            self.note("the trace file reached its largest size; what came after that is not in it".into());
+        }
+    }
+
+    /// Every record goes to the file and to the model, in the same order.
+    fn put(&mut self, record: Record) {
+        if let Some(Err(error)) = self.file.as_mut().map(|file| file.write(&record)) {
+            self.stop_file(error);
+        }
+        self.recording.apply(record);
+    }
+
+    fn flush(&mut self) {
+        if let Some(Err(error)) = self.file.as_mut().map(Writer::flush) {
+            self.stop_file(error);
+        }
+    }
+
+    fn stop_file(&mut self, error: std::io::Error) {
+        self.file = None;
+        self.file_error = Some(error);
+    }
+}
+
+/// Whether the process has mapped a file with code: its names and rules are read while it is alive.
+fn maps_code(event: &Event<'_>) -> bool {
+    let [_, _, prot, flags, _] = event.header.args;
+    event.kind == Kind::MMAP && prot & PROT_EXEC != 0 && flags & MAP_ANONYMOUS == 0
+}

@@ -1,0 +1,125 @@
+//! Folded stacks: a line a stack, outermost first, and a number.
+//!
+//! In: a recording and what to count. Out: lines for flame graphs, in the order of their bytes, no two with the same
+//! stack. What is counted stands in no line: who asked for it knows.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+
+use super::names;
+use crate::{
+    ledger::{Metric, StackRow},
+    stacks::Quality,
+    trace::Recording,
+};
+
+/// Writes a line for each stack that `metric` counts something at.
+///
+/// # Errors
+///
+/// Only those of `out`.
+pub fn write(recording: &Recording, metric: Metric, mut out: impl Write) -> io::Result<()> {
+    let mut lines: Vec<_> =
+        stacks(recording, metric).iter().map(|(stack, n)| format!("{stack} {n}")).collect();
+    lines.sort_unstable();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
+
+/// The stacks and their values in no order. Stacks that differ only in what can't be seen are one.
+pub(super) fn stacks(recording: &Recording, metric: Metric) -> HashMap<String, u64> {
+    let mut values: HashMap<String, u64> = HashMap::new();
+    for row in recording.ledger.by_stack(metric) {
+        let value = values.entry(stack(recording, row)).or_default();
+        *value = value.saturating_add(row.value);
+    }
+    values
+}
+
+fn stack(recording: &Recording, row: StackRow) -> String {
+    let thread = recording.ledger.threads().get(row.thread as usize);
+    let mut text = thread.map(names::thread_frame).unwrap_or_default();
+    match recording.quality_of(row.stack) {
+        Quality::Truncated => text.push_str(";[truncated]"),
+        Quality::Broken => text.push_str(";[broken]"),
+        Quality::Complete | Quality::Approximate => {}
+    }
+    for frame in recording.frames_of(row.stack) {
+        text.push(';');
+        text.push_str(&names::folded_frame(frame));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{recording, with_hostile_names};
+
+    fn folded(recording: &Recording, metric: Metric) -> String {
+        let mut out = Vec::new();
+        write(recording, metric, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_metric() {
+        // (metric, what is written)
+        let cases = [
+            (
+                Metric::Mapped,
+                "[main tid=100];[broken];mmap 8192\n\
+                 [main tid=100];start_thread;libjvm.so+0x1a2b_[?];mmap 4096\n\
+                 [mcc-config-scanner tid=104];[java];Inflater_init;calloc;mprotect 4194304\n\
+                 [mcc-config-scanner tid=104];[truncated];f;f;f;f;f;f;f;f;f;f;f;f;f;f;mmap 65536\n",
+            ),
+            (
+                Metric::MappedLive,
+                "[main tid=100];start_thread;libjvm.so+0x1a2b_[?];mmap 4096\n\
+                 [mcc-config-scanner tid=104];[java];Inflater_init;calloc;mprotect 4194304\n\
+                 [mcc-config-scanner tid=104];[truncated];f;f;f;f;f;f;f;f;f;f;f;f;f;f;mmap 65536\n",
+            ),
+            (Metric::Inflaters, "[mcc-config-scanner tid=104];[java];Inflater_init 5\n"),
+            (Metric::InflatersLive, "[mcc-config-scanner tid=104];[java];Inflater_init 1\n"),
+        ];
+        for (metric, expected) in cases {
+            assert_eq!(folded(&recording(), metric), expected, "{metric}");
+        }
+    }
+
+    /// Nothing that a name holds divides frames or lines, or is taken for a value.
+    #[test]
+    fn hostile_names() {
+        assert_eq!(
+            folded(&with_hostile_names(), Metric::Mapped),
+            concat!(
+                r#"[a,b\n<script>alert(1)</script>\xff tid=666];x,y\x1b[31m\n"><script>;"#,
+                "end ]]> 12_34 4096\n"
+            )
+        );
+    }
+
+    /// Of one thread's stacks that look the same, one line is left.
+    #[test]
+    fn equal_stacks_are_one() {
+        let mut recording = recording();
+        let text = folded(&recording, Metric::Mapped);
+        let same = recording.stacks[1].clone();
+        recording.stacks.push(same);
+        let stack = crate::stacks::StackId(recording.stacks.len() as u32 - 1);
+        recording.apply(crate::report::sample::mmap(100, stack, 0x900_0000, 4096));
+        assert_eq!(
+            folded(&recording, Metric::Mapped),
+            text.replace("_[?];mmap 4096", "_[?];mmap 8192")
+        );
+    }
+
+    #[test]
+    fn nothing_recorded() {
+        assert_eq!(folded(&Recording::default(), Metric::Mapped), "");
+    }
+}

@@ -1,0 +1,273 @@
+//! The document, field by field, in the order in which it is written.
+
+use std::borrow::Cow;
+
+use memtrace_common::Kind;
+use serde::{Serialize, Serializer};
+
+use super::super::{ending, escape, names, units};
+use crate::{
+    ledger::{EndedBy, Metric, Sample, StackRow, ThreadRow},
+    stacks::Frame,
+    trace::{End, Recording, StackCounts},
+};
+
+/// Changes when the meaning of something changes.
+const SCHEMA: u32 = 1;
+
+#[derive(Serialize)]
+pub(super) struct Report<'r> {
+    schema: u32,
+    memtrace: &'static str,
+    target: Target<'r>,
+    trace: Trace<'r>,
+    rss: Vec<Rss>,
+    #[serde(rename = "self", skip_serializing_if = "Option::is_none")]
+    memtrace_itself: Option<Itself>,
+    notes: &'r [String],
+    threads: Vec<Thread<'r>>,
+    stacks: Vec<Stack<'r>>,
+}
+
+#[derive(Serialize)]
+struct Target<'r> {
+    pid: u32,
+    command: &'r [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allocator: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jvm: Option<Jvm<'r>>,
+}
+
+#[derive(Serialize)]
+struct Jvm<'r> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    version: &'r str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    major: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Trace<'r> {
+    seconds: f64,
+    complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<Ending>,
+    #[serde(serialize_with = "in_order")]
+    events: Vec<(&'r str, u64)>,
+    #[serde(serialize_with = "in_order")]
+    failed: Vec<(&'r str, u64)>,
+    features: &'r [String],
+    #[serde(serialize_with = "in_order")]
+    lost: Vec<(&'r str, u64)>,
+    #[serde(serialize_with = "in_order")]
+    stacks: Vec<(&'r str, u64)>,
+    /// What was recorded, but not kept apart or not matched.
+    #[serde(serialize_with = "in_order")]
+    unmatched: Vec<(&'r str, u64)>,
+    before_bytes: u64,
+    before_given_back_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Ending {
+    why: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<i32>,
+}
+
+#[derive(Serialize)]
+struct Rss {
+    seconds: f64,
+    rss_bytes: u64,
+    swap_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Itself {
+    cpu_seconds: f64,
+    max_rss_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Thread<'r> {
+    tid: u32,
+    tgid: u32,
+    name: Cow<'r, str>,
+    name_from: &'static str,
+    ended: bool,
+    events: u64,
+    mapped_bytes: u64,
+    mapped_live_bytes: u64,
+    inflaters: u64,
+    inflaters_live: u64,
+    inflaters_ended_by: Vec<Ender<'r>>,
+}
+
+#[derive(Serialize)]
+struct Ender<'r> {
+    name: Cow<'r, str>,
+    tid: u32,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Stack<'r> {
+    metric: &'static str,
+    tid: u32,
+    value: u64,
+    events: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quality: Option<&'static str>,
+    frames: Vec<Cow<'r, str>>,
+}
+
+impl<'r> Report<'r> {
+    pub(super) fn of(recording: &'r Recording) -> Self {
+        let ledger = &recording.ledger;
+        let end = recording.end.as_ref();
+        Self {
+            schema: SCHEMA,
+            memtrace: env!("CARGO_PKG_VERSION"),
+            target: Target::of(recording),
+            trace: Trace::of(recording),
+            rss: ledger.rss().samples().iter().map(|sample| Rss::of(recording, sample)).collect(),
+            memtrace_itself: end.map(|end| Itself {
+                cpu_seconds: units::seconds(end.self_cpu_ns),
+                max_rss_bytes: end.self_max_rss_bytes,
+            }),
+            notes: &recording.notes,
+            threads: ledger.by_thread().into_iter().map(Thread::of).collect(),
+            stacks: stacks(recording),
+        }
+    }
+}
+
+impl<'r> Target<'r> {
+    fn of(recording: &'r Recording) -> Self {
+        let target = &recording.target;
+        Self {
+            pid: target.pid,
+            command: &target.command,
+            allocator: target.allocator.as_deref(),
+            jvm: target.jvm.as_ref().map(|jvm| Jvm { version: &jvm.version, major: jvm.major }),
+        }
+    }
+}
+
+impl<'r> Trace<'r> {
+    fn of(recording: &'r Recording) -> Self {
+        let counts = recording.ledger.counts();
+        let StackCounts { complete, approximate, truncated, broken } = recording.stack_counts;
+        Self {
+            seconds: units::seconds(recording.ledger.duration_ns()),
+            complete: recording.end.is_some(),
+            end: recording.end.as_ref().map(Ending::of),
+            events: events(recording),
+            failed: borrowed(&recording.failed).filter(|&(_, n)| n > 0).collect(),
+            features: &recording.features,
+            lost: borrowed(&recording.losses).collect(),
+            stacks: vec![
+                ("complete", complete),
+                ("approximate", approximate),
+                ("truncated", truncated),
+                ("broken", broken),
+            ],
+            unmatched: vec![
+                ("inflaters_ended_before", counts.streams_ended_before),
+                ("inflaters_end_missed", counts.streams_end_missed),
+                ("threads_grouped", counts.threads_grouped),
+                ("stacks_grouped", counts.totals_grouped),
+            ],
+            before_bytes: counts.before_bytes,
+            before_given_back_bytes: counts.before_given_back_bytes,
+        }
+    }
+}
+
+impl Ending {
+    fn of(end: &End) -> Self {
+        let (exit_code, signal) = ending::code_and_signal(end);
+        Self { why: ending::why(end.why), exit_code, signal }
+    }
+}
+
+impl Rss {
+    fn of(recording: &Recording, sample: &Sample) -> Self {
+        Self {
+            seconds: units::seconds(recording.ledger.since_start_ns(sample.time_ns)),
+            rss_bytes: sample.rss_bytes,
+            swap_bytes: sample.swap_bytes,
+        }
+    }
+}
+
+impl<'r> Thread<'r> {
+    fn of(row: ThreadRow<'r>) -> Self {
+        let thread = row.thread;
+        Self {
+            tid: thread.tid,
+            tgid: thread.tgid,
+            name: escape::decode(&thread.name),
+            name_from: names::name_from(thread.name_from),
+            ended: thread.ended,
+            events: thread.n_events,
+            mapped_bytes: row.mapped_bytes,
+            mapped_live_bytes: row.mapped_live_bytes,
+            inflaters: row.inflaters,
+            inflaters_live: row.inflaters_live,
+            inflaters_ended_by: row.ended_by.iter().map(Ender::of).collect(),
+        }
+    }
+}
+
+impl<'r> Ender<'r> {
+    fn of(by: &EndedBy<'r>) -> Self {
+        Self { name: escape::decode(&by.thread.name), tid: by.thread.tid, count: by.n }
+    }
+}
+
+/// System calls and Java's streams, also those that did not happen; of zlib's own functions, which are watched only when
+/// asked, those that did.
+fn events(recording: &Recording) -> Vec<(&'static str, u64)> {
+    let asked = |kind: &Kind| (Kind::INFLATE_INIT.0..=Kind::DEFLATE_END.0).contains(&kind.0);
+    let stacked = Kind::ALL.iter().filter(|kind| kind.has_stack());
+    stacked
+        .filter(|kind| !asked(kind) || recording.ledger.n(**kind) > 0)
+        .filter_map(|&kind| Some((kind.name()?, recording.ledger.n(kind))))
+        .collect()
+}
+
+fn stacks(recording: &Recording) -> Vec<Stack<'_>> {
+    let rows = Metric::ALL.into_iter().flat_map(|metric| {
+        recording.ledger.by_stack(metric).into_iter().map(move |row| (metric, row))
+    });
+    rows.map(|(metric, row)| stack(recording, metric, row)).collect()
+}
+
+fn stack(recording: &Recording, metric: Metric, row: StackRow) -> Stack<'_> {
+    let thread = recording.ledger.threads().get(row.thread as usize);
+    Stack {
+        metric: metric.name(),
+        tid: thread.map(|thread| thread.tid).unwrap_or_default(),
+        value: row.value,
+        events: row.n_events,
+        quality: names::quality(recording.quality_of(row.stack)),
+        frames: recording.frames_of(row.stack).map(frame).collect(),
+    }
+}
+
+fn frame(frame: &Frame) -> Cow<'_, str> {
+    if frame.guess { format!("{}_[?]", frame.name).into() } else { frame.name.as_str().into() }
+}
+
+fn borrowed(numbers: &[(String, u64)]) -> impl Iterator<Item = (&str, u64)> {
+    numbers.iter().map(|(name, n)| (name.as_str(), *n))
+}
+
+/// Pairs as an object whose keys stay in this order.
+fn in_order<S: Serializer>(pairs: &[(&str, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().copied())
+}

@@ -1,0 +1,104 @@
+//! The whole screen, as it is printed.
+
+use super::*;
+use crate::{
+    ledger::{Event, StreamKind, What},
+    report::sample::{mmap, recording, with_hostile_names},
+    stacks::StackId,
+    trace::Record,
+};
+
+fn check(text: &str, expected: &str) {
+    assert_eq!(text, expected, "\n--- printed ---\n{text}--- expected ---\n{expected}");
+    fits(text);
+}
+
+fn fits(text: &str) {
+    for line in text.lines().filter(|line| !line.starts_with("note: ")) {
+        assert!(line.chars().count() <= WIDTH, "{line}");
+    }
+}
+
+#[test]
+fn screen() {
+    check(&text(&recording(), Metric::Mapped, false), include_str!("expected.txt"));
+}
+
+#[test]
+fn hostile_names() {
+    let text = text(&with_hostile_names(), Metric::Mapped, false);
+    check(&text, include_str!("expected_hostile.txt"));
+}
+
+/// The list of stacks counts what was asked for; the rest stays as it is.
+#[test]
+fn other_metric() {
+    let stacks_of = |metric| {
+        let text = text(&recording(), metric, false);
+        let from = text.find("Stacks by").unwrap();
+        text[from..text.find("\nRecorded").unwrap()].to_owned()
+    };
+    assert_eq!(
+        stacks_of(Metric::InflatersLive),
+        "Stacks by Inflaters and Deflaters not ended\n  1 (100 %) by mcc-config-scanner (104)\n      \
+         Inflater_init\n      [java]\n"
+    );
+}
+
+/// Headings are bold, and nothing else is said.
+#[test]
+fn colors() {
+    let plain = text(&recording(), Metric::Mapped, false);
+    let bold = text(&recording(), Metric::Mapped, true);
+    assert!(bold.contains("\x1b[1mThreads by bytes mapped\x1b[0m\n"));
+    assert_eq!(bold.replace("\x1b[1m", "").replace("\x1b[0m", ""), plain);
+}
+
+/// Of many threads the foremost are shown, with who opened the most Inflaters; the others are added up.
+#[test]
+fn many_threads() {
+    let mut recording = recording();
+    for number in 0..20_u32 {
+        let tid = 200 + number;
+        let (addr, len) = (u64::from(tid) << 32, u64::from(100 - number) << 20);
+        recording.apply(mmap(tid, StackId(1), addr, len));
+    }
+    for address in 100..110 {
+        let what = What::StreamInit { kind: StreamKind::Inflater, address };
+        let event = Event { time_ns: 0, tgid: 100, tid: 219, stack: StackId(3), what };
+        recording.apply(Record::Event(event));
+    }
+    let text = text(&recording, Metric::Mapped, false);
+    fits(&text);
+    let table: Vec<_> = text.lines().skip_while(|line| !line.starts_with("Threads")).collect();
+    assert_eq!(table[2], "   100.0 MiB     100.0 MiB          0          0  ? (200)");
+    assert_eq!(table[11], "    81.0 MiB      81.0 MiB         10         10  ? (219)");
+    assert_eq!(table[12], "   869.1 MiB     869.1 MiB          5          1  12 more threads");
+    assert_eq!(table[13], "");
+    assert!(text.contains("  1.3 GiB at 19 more stacks\n"), "{text}");
+}
+
+/// What doesn't fit goes to another line, and nothing of it is cut.
+#[test]
+fn long_lines() {
+    let mut recording = recording();
+    recording.losses = (0..12).map(|n| (format!("a_long_name_{n}"), 1_000_000)).collect();
+    recording.target.command = vec!["x".repeat(500)];
+    let text = text(&recording, Metric::Mapped, false);
+    fits(&text);
+    assert!(text.starts_with("xxxx") && text.contains("x… (pid 100, JVM 17.0.15+6, glibc 2.36)\n"));
+    for n in 0..12 {
+        assert!(text.contains(&format!("1,000,000 a_long_name_{n}")), "{text}");
+    }
+    assert!(text.contains("\n            1,000,000 a_long_name_3,"), "{text}");
+}
+
+/// Before anything happened there is a screen too.
+#[test]
+fn nothing_yet() {
+    check(
+        &text(&Recording::default(), Metric::Mapped, false),
+        " (pid 0)\ntraced for 0.0 s so far\n\nMemory\n  mapped    0 B, 0 B of it still mapped\n\n\
+         Recorded\n  lost      nothing\n  stacks    0 complete, 0 approximate, 0 truncated, 0 broken\n",
+    );
+}

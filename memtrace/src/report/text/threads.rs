@@ -1,0 +1,100 @@
+//! The part of the end screen about threads.
+
+use super::{Screen, names, units};
+use crate::ledger::{EndedBy, Ledger, ThreadRow};
+
+/// Threads in the table.
+const MAX_ROWS: usize = 10;
+/// Threads whose Inflaters' ends are told.
+const MAX_OPENERS: usize = 5;
+/// Ending threads that are named for each of them.
+const MAX_ENDERS: usize = 3;
+/// Where a line about ends goes on.
+const ENDERS_INDENT: usize = 6;
+/// Columns that a thread's name gets at most.
+const NAME: usize = 40;
+
+/// What each of the foremost threads obtained, and all others together.
+pub(super) fn table(ledger: &Ledger, screen: &mut Screen) {
+    let mut rows = ledger.by_thread();
+    rows.retain(|row| row.mapped_bytes > 0 || row.inflaters > 0);
+    if rows.is_empty() {
+        return;
+    }
+    // Who opened the most Inflaters is in the table in any case.
+    let top = rows.iter().enumerate().rev().max_by_key(|(_, row)| row.inflaters);
+    if let Some(top) = top.map(|(index, _)| index).filter(|&index| index >= MAX_ROWS) {
+        let row = rows.remove(top);
+        rows.insert(MAX_ROWS - 1, row);
+    }
+    let with_inflaters = rows.iter().any(|row| row.inflaters > 0);
+    screen.heading("Threads by bytes mapped");
+    screen.line(&cells(["mapped", "still mapped", "Inflaters", "open", "thread"], with_inflaters));
+    for row in rows.iter().take(MAX_ROWS) {
+        screen.line(&row_line(row, &names::thread_with_id(row.thread, NAME), with_inflaters));
+    }
+    if let Some(rest) = rows.get(MAX_ROWS..).filter(|rest| !rest.is_empty()) {
+        let name = units::things(rest.len() as u64, "more thread");
+        let sum = rest.iter().skip(1).fold(rest[0].clone(), added);
+        screen.line(&row_line(&sum, &name, with_inflaters));
+    }
+}
+
+/// Who ended what the foremost openers opened: they themselves, or the JVM's cleaner.
+pub(super) fn ended_by(ledger: &Ledger, screen: &mut Screen) {
+    let mut rows = ledger.by_thread();
+    rows.retain(|row| row.inflaters > 0);
+    rows.sort_by_key(|row| std::cmp::Reverse(row.inflaters));
+    if rows.is_empty() {
+        return;
+    }
+    screen.heading("Who ended the Inflaters and Deflaters");
+    for row in rows.iter().take(MAX_OPENERS) {
+        let name = names::thread_with_id(row.thread, NAME);
+        let begin = format!("  {name} opened {}: ", units::count(row.inflaters));
+        screen.parts(&begin, &enders(row), ENDERS_INDENT);
+    }
+}
+
+fn enders(row: &ThreadRow<'_>) -> Vec<String> {
+    let mut enders: Vec<_> =
+        row.ended_by.iter().take(MAX_ENDERS).map(|by| (by.n, ender(by))).collect();
+    let others = row.ended_by.get(MAX_ENDERS..).unwrap_or_default();
+    if !others.is_empty() {
+        let n = others.iter().map(|by| by.n).sum();
+        enders.push((n, units::things(others.len() as u64, "other thread")));
+    }
+    let mut parts = Vec::new();
+    for (n, who) in enders {
+        let ended = if parts.is_empty() { "ended " } else { "" };
+        parts.push(format!("{} {ended}by {who}", units::count(n)));
+    }
+    parts.push(format!("{} still open", units::count(row.inflaters_live)));
+    parts
+}
+
+fn ender(by: &EndedBy<'_>) -> String {
+    if by.itself { "itself".to_owned() } else { names::thread_with_id(by.thread, NAME) }
+}
+
+fn added<'l>(mut sum: ThreadRow<'l>, row: &ThreadRow<'l>) -> ThreadRow<'l> {
+    sum.mapped_bytes = sum.mapped_bytes.saturating_add(row.mapped_bytes);
+    sum.mapped_live_bytes = sum.mapped_live_bytes.saturating_add(row.mapped_live_bytes);
+    sum.inflaters = sum.inflaters.saturating_add(row.inflaters);
+    sum.inflaters_live = sum.inflaters_live.saturating_add(row.inflaters_live);
+    sum
+}
+
+fn row_line(row: &ThreadRow<'_>, name: &str, with_inflaters: bool) -> String {
+    let (mapped, live) = (units::bytes(row.mapped_bytes), units::bytes(row.mapped_live_bytes));
+    let (opened, open) = (units::count(row.inflaters), units::count(row.inflaters_live));
+    cells([&mapped, &live, &opened, &open, name], with_inflaters)
+}
+
+fn cells([mapped, live, opened, open, thread]: [&str; 5], with_inflaters: bool) -> String {
+    if with_inflaters {
+        format!("  {mapped:>10}  {live:>12}  {opened:>9}  {open:>9}  {thread}")
+    } else {
+        format!("  {mapped:>10}  {live:>12}  {thread}")
+    }
+}
