@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn every_flag_has_help() {
         let command = Cli::command();
-        let all = command.get_subcommands().chain([&command]).flat_map(|command| command.get_arguments());
+        let all =
+            command.get_subcommands().chain([&command]).flat_map(|command| command.get_arguments());
         for argument in all {
             let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
             assert!(!help.is_empty() && !help.ends_with('.'), "{}: {help:?}", argument.get_id());

@@ -34,12 +34,17 @@ pub(super) fn ask(pid: u32) -> Result<Vec<ThreadName>, Failure> {
         .filter_map(|tid| Some((target::namespace_tid(pid, tid)?, tid)))
         .collect();
     let name = |thread: DumpedThread| Some((*ids.get(&thread.nid)?, thread.name));
-    Ok(thread_dump::parse(&dump).into_iter().filter_map(name).map(|(tid, text)| named(pid, tid, text)).collect())
+    Ok(thread_dump::parse(&dump)
+        .into_iter()
+        .filter_map(name)
+        .map(|(tid, text)| named(pid, tid, text))
+        .collect())
 }
 
 /// Reads what `jstack` printed; the ids are taken as they are.
 pub(super) fn read_file(tgid: u32, path: &Path) -> Result<Vec<ThreadName>> {
-    let len = fs::metadata(path).with_context(|| format!("failed to open {}", path.display()))?.len();
+    let len =
+        fs::metadata(path).with_context(|| format!("failed to open {}", path.display()))?.len();
     if len > MAX_FILE_BYTES {
         bail!("failed to read {}: {len} bytes are more than any thread dump has", path.display());
     }

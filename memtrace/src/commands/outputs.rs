@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::args::{Color, OutputArgs};
 use crate::{
-    report::{flamegraph, folded, json, text},
+    report::{flamegraph, folded, json, text::text},
     target::launch::User,
     trace::Recording,
 };
@@ -39,23 +39,29 @@ impl Outputs {
             bail!("only one output can be `-`: they would be mixed up on stdout");
         }
         let open = |path: &Option<PathBuf>| path.as_deref().map(Output::open).transpose();
-        Ok(Self { folded: open(&args.folded)?, flamegraph: open(&args.flamegraph)?, json: open(&args.json)? })
+        Ok(Self {
+            folded: open(&args.folded)?,
+            flamegraph: open(&args.flamegraph)?,
+            json: open(&args.json)?,
+        })
     }
 
     /// Writes everything; the report itself goes to stdout unless that is taken.
     pub(crate) fn write(self, recording: &Recording, args: &OutputArgs) -> Result<()> {
-        let is_stdout_taken =
-            [&self.folded, &self.flamegraph, &self.json].iter().any(|output| matches!(output, Some(Output::Stdout)));
+        let is_stdout_taken = [&self.folded, &self.flamegraph, &self.json]
+            .iter()
+            .any(|output| matches!(output, Some(Output::Stdout)));
+        let metric = args.metric;
         // All are written, whatever becomes of one of them.
         let results = [
-            self.folded.map_or(Ok(()), |output| output.write(folded(recording, args.metric).as_bytes())),
-            self.json.map_or(Ok(()), |output| output.write(json(recording).as_bytes())),
-            self.flamegraph.map_or(Ok(()), |output| output.write(&flamegraph(recording, args.metric)?)),
+            written(self.folded, |out| Ok(folded::write(recording, metric, out)?)),
+            written(self.json, |out| Ok(json::write(recording, out)?)),
+            written(self.flamegraph, |out| Ok(flamegraph::write(recording, metric, out)?)),
         ];
         if !is_stdout_taken {
-            to_stdout(text(recording, colors(args.color, &io::stdout())).as_bytes())?;
+            to_stdout(text(recording, metric, colors(args.color, &io::stdout())).as_bytes())?;
         } else if !args.quiet {
-            to_stderr(&text(recording, colors(args.color, &io::stderr())));
+            to_stderr(&text(recording, metric, colors(args.color, &io::stderr())));
         }
         results.into_iter().collect()
     }
@@ -68,13 +74,17 @@ impl Output {
         }
         Ok(Self::File(path.to_path_buf(), create(path)?))
     }
+}
 
-    fn write(self, bytes: &[u8]) -> Result<()> {
-        match self {
-            Self::Stdout => to_stdout(bytes),
-            Self::File(path, mut file) => {
-                file.write_all(bytes).with_context(|| format!("failed to write {}", path.display()))
-            }
+/// Lets `write` write to `output`, if it was asked for.
+fn written(output: Option<Output>, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+    let Some(output) = output else { return Ok(()) };
+    let mut bytes = Vec::new();
+    write(&mut bytes)?;
+    match output {
+        Output::Stdout => to_stdout(&bytes),
+        Output::File(path, mut file) => {
+            file.write_all(&bytes).with_context(|| format!("failed to write {}", path.display()))
         }
     }
 }
@@ -86,7 +96,8 @@ pub(crate) fn create(path: &Path) -> Result<File> {
     let is_ordinary = file.metadata().is_ok_and(|metadata| metadata.is_file());
     if let Some(user) = User::behind_sudo().ok().flatten().filter(|_| is_ordinary) {
         let (uid, gid) = user.ids();
-        fchown(&file, Some(uid), Some(gid)).with_context(|| format!("failed to give {} to {}", path.display(), user.name))?;
+        fchown(&file, Some(uid), Some(gid))
+            .with_context(|| format!("failed to give {} to {}", path.display(), user.name))?;
     }
     Ok(file)
 }
@@ -95,7 +106,9 @@ pub(crate) fn create(path: &Path) -> Result<File> {
 fn to_stdout(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("failed to write to stdout"),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("failed to write to stdout")
+        }
         _ => Ok(()),
     }
 }
@@ -110,7 +123,10 @@ pub(crate) fn colors(color: Color, stream: &impl IsTerminal) -> bool {
     match color {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        Color::Auto => {
+            stream.is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
     }
 }
 

@@ -25,7 +25,9 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     }
     if outcome.n_unknown > 0 && !args.outputs.quiet {
         let n = outcome.n_unknown;
-        to_stderr(&format!("memtrace: {n} records are of kinds that a newer memtrace writes; they were passed over\n"));
+        to_stderr(&format!(
+            "memtrace: {n} records are of kinds that a newer memtrace writes; they were passed over\n"
+        ));
     }
     outputs.write(&recording, &args.outputs)?;
     if outcome.is_cut || recording.end.is_none() {

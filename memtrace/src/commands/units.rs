@@ -57,12 +57,22 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(parse_size(text).ok(), want, "{text}");
         }
-        assert_eq!(parse_size("5X").unwrap_err(), "`5X` is not a size; write it like 512, 4K, 2M or 1G");
+        assert_eq!(
+            parse_size("5X").unwrap_err(),
+            "`5X` is not a size; write it like 512, 4K, 2M or 1G"
+        );
     }
 
     #[test]
     fn times() {
-        let cases = [("30s", Some(30_000)), ("5m", Some(300_000)), ("2", Some(2000)), ("500ms", Some(500)), ("0", None), ("1d", None)];
+        let cases = [
+            ("30s", Some(30_000)),
+            ("5m", Some(300_000)),
+            ("2", Some(2000)),
+            ("500ms", Some(500)),
+            ("0", None),
+            ("1d", None),
+        ];
         for (text, want) in cases {
             assert_eq!(parse_time(text).ok().map(|time| time.as_millis()), want, "{text}");
         }

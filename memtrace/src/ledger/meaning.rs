@@ -41,11 +41,16 @@ impl Meaning {
                 one(if access { exit } else { enter }, what)
             }
             Kind::BRK => {
-                let is_down = self.breaks.insert(header.tgid, result).is_some_and(|before| result < before);
+                let is_down =
+                    self.breaks.insert(header.tgid, result).is_some_and(|before| result < before);
                 one(if is_down { enter } else { exit }, What::Brk { to: result })
             }
-            Kind::MADVISE => one(enter, What::Madvise { addr: a0, len: round(a1, PAGE), advice: a2 as u32 }),
-            Kind::PROCESS_MADVISE => one(enter, What::ProcessMadvise { len: result, advice: a3 as u32 }),
+            Kind::MADVISE => {
+                one(enter, What::Madvise { addr: a0, len: round(a1, PAGE), advice: a2 as u32 })
+            }
+            Kind::PROCESS_MADVISE => {
+                one(enter, What::ProcessMadvise { len: result, advice: a3 as u32 })
+            }
             Kind::SHMAT => one(exit, What::Shmat { addr: result, len: 0 }),
             Kind::SHMDT => one(enter, What::Shmdt { addr: a0 }),
             Kind::THREAD_START => one(enter, What::ThreadStart { tid: a0 as u32 }),
@@ -78,8 +83,15 @@ fn remap(header: &EventHeader) -> Steps {
         return [Some((header.exit_ns, to)), None];
     }
     // A mapping that shrinks in its place is free beyond its new end from the entry on; nothing is free before that.
-    let from_ns = if header.result == old && new_len < old_len { header.enter_ns } else { from_time(header, old) };
-    [Some((from_ns, What::MremapFrom { addr: old, len: old_len })), Some((header.exit_ns.max(from_ns), to))]
+    let from_ns = if header.result == old && new_len < old_len {
+        header.enter_ns
+    } else {
+        from_time(header, old)
+    };
+    [
+        Some((from_ns, What::MremapFrom { addr: old, len: old_len })),
+        Some((header.exit_ns.max(from_ns), to)),
+    ]
 }
 
 /// What moves away leaves its place at entry; what stays is never free.
@@ -124,7 +136,15 @@ mod tests {
     use super::*;
 
     fn call(args: [u64; 5], result: u64) -> EventHeader {
-        EventHeader { enter_ns: 10, exit_ns: 20, args, result, tgid: 1, tid: 1, ..Default::default() }
+        EventHeader {
+            enter_ns: 10,
+            exit_ns: 20,
+            args,
+            result,
+            tgid: 1,
+            tid: 1,
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -137,7 +157,12 @@ mod tests {
             (Kind::MMAP, [0, p, 0, 0x22, 0], 7 * p, mmap(7 * p, p, false)),
             (Kind::MMAP, [0, p, 3, 0x4_0022, 0], 0, mmap(0, 2 << 20, true)),
             (Kind::MMAP, [0, p, 3, 0x4_0022 | 30 << 26, 0], 0, mmap(0, 1 << 30, true)),
-            (Kind::MUNMAP, [p, 1, 0, 0, 0], 0, [Some((10, What::Munmap { addr: p, len: p })), None]),
+            (
+                Kind::MUNMAP,
+                [p, 1, 0, 0, 0],
+                0,
+                [Some((10, What::Munmap { addr: p, len: p })), None],
+            ),
             (
                 Kind::MPROTECT,
                 [p, p, 0, 0, 0],
@@ -176,7 +201,11 @@ mod tests {
             (Kind::RENAME, [0; 5], 0, [None, None]),
         ];
         for (kind, args, result, want) in cases {
-            assert_eq!(Meaning::default().of(&call(args, result), kind), want, "{kind:?} {args:x?}");
+            assert_eq!(
+                Meaning::default().of(&call(args, result), kind),
+                want,
+                "{kind:?} {args:x?}"
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 //! In: a recording and what to count. Out: one SVG, or nothing at all where there is nothing to draw. It names the
 //! command, what its widths mean, how long was traced and what was lost.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use inferno::flamegraph::{Options, Palette, color::MultiPalette, from_lines};
 
@@ -30,6 +30,17 @@ pub enum FlameGraphError {
     Write(#[from] io::Error),
 }
 
+/// The picture as SVG.
+///
+/// # Errors
+///
+/// [`FlameGraphError`], but none of writing.
+pub fn flamegraph(recording: &Recording, metric: Metric) -> Result<Vec<u8>, FlameGraphError> {
+    let mut svg = Vec::new();
+    write(recording, metric, &mut svg)?;
+    Ok(svg)
+}
+
 /// Draws where the values of `metric` are from.
 ///
 /// # Errors
@@ -51,8 +62,12 @@ pub fn write(
     let mut stacks: Vec<_> = stacks.into_iter().collect();
     // By frame: in order of the bytes of a line, `f g;h` comes between `f` and `f;h`, and would tear `f` in two.
     stacks.sort_unstable_by(|(a, _), (b, _)| b.split(';').cmp(a.split(';')));
-    let lines: Vec<_> = stacks.iter().map(|(stack, value)| format!("{stack} {value}")).collect();
-    from_lines(&mut options(recording, metric), lines.iter().map(String::as_str), out)?;
+    let lines: Vec<_> = stacks.into_iter().map(folded::line).collect();
+    from_lines(
+        &mut options(recording, metric),
+        lines.iter().map(String::as_str),
+        BufWriter::new(out),
+    )?;
     Ok(())
 }
 
@@ -95,9 +110,7 @@ mod tests {
     };
 
     fn svg(recording: &Recording, metric: Metric) -> String {
-        let mut out = Vec::new();
-        write(recording, metric, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
+        String::from_utf8(flamegraph(recording, metric).unwrap()).unwrap()
     }
 
     /// What stands in tags `name`, in order.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    io::{self, Write},
+    io::{self, BufWriter, Write},
 };
 
 use super::names;
@@ -15,19 +15,34 @@ use crate::{
     trace::Recording,
 };
 
+/// A line for each stack that `metric` counts something at; [`write()`] doesn't hold them in memory a second time.
+#[must_use]
+pub fn folded(recording: &Recording, metric: Metric) -> String {
+    let mut text = Vec::new();
+    write(recording, metric, &mut text).expect("a Vec takes every write");
+    String::from_utf8(text).expect("lines are text")
+}
+
 /// Writes a line for each stack that `metric` counts something at.
 ///
 /// # Errors
 ///
 /// Only those of `out`.
-pub fn write(recording: &Recording, metric: Metric, mut out: impl Write) -> io::Result<()> {
-    let mut lines: Vec<_> =
-        stacks(recording, metric).iter().map(|(stack, n)| format!("{stack} {n}")).collect();
+pub fn write(recording: &Recording, metric: Metric, out: impl Write) -> io::Result<()> {
+    let mut lines: Vec<_> = stacks(recording, metric).into_iter().map(line).collect();
     lines.sort_unstable();
+    let mut out = BufWriter::new(out);
     for line in lines {
         writeln!(out, "{line}")?;
     }
     out.flush()
+}
+
+/// A stack and its value.
+pub(super) fn line((mut stack, value): (String, u64)) -> String {
+    stack.push(' ');
+    stack.push_str(&value.to_string());
+    stack
 }
 
 /// The stacks and their values in no order. Stacks that differ only in what can't be seen are one.
@@ -59,12 +74,6 @@ fn stack(recording: &Recording, row: StackRow) -> String {
 mod tests {
     use super::*;
     use crate::report::sample::{recording, with_hostile_names};
-
-    fn folded(recording: &Recording, metric: Metric) -> String {
-        let mut out = Vec::new();
-        write(recording, metric, &mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
 
     #[test]
     fn each_metric() {

@@ -22,5 +22,11 @@ pub mod progress;
 pub mod text;
 pub mod units;
 
+pub use flamegraph::flamegraph;
+pub use folded::folded;
+pub use json::json;
+pub use progress::progress;
+pub use text::{text, text_by};
+
 #[cfg(test)]
 mod sample;

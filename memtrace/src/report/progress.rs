@@ -12,10 +12,10 @@ use crate::{
 /// What is left of a thread's name when the line is narrow; below, the thread is left out.
 const MIN_NAME: usize = 8;
 
-/// The state of `recording` in at most `width` characters. `before` is the sample that the last line showed.
+/// The state of `recording` in at most `width` characters, and by how much it grew since the sample before.
 #[must_use]
-pub fn line(recording: &Recording, before: Option<Sample>, width: usize) -> String {
-    let head = head(recording, before);
+pub fn progress(recording: &Recording, width: usize) -> String {
+    let head = head(recording);
     let lost = format!("  lost {}", units::count(recording.n_lost()));
     let room = width.saturating_sub(head.chars().count() + lost.chars().count());
     let top = top(recording, room).unwrap_or_default();
@@ -23,11 +23,11 @@ pub fn line(recording: &Recording, before: Option<Sample>, width: usize) -> Stri
     names::clip(&format!("{head}{top}{lost}"), width)
 }
 
-fn head(recording: &Recording, before: Option<Sample>) -> String {
+fn head(recording: &Recording) -> String {
     let ledger = &recording.ledger;
     let mut parts = vec![format!("memtrace: {} s", ledger.duration_ns() / 1_000_000_000)];
     if let Some(now) = ledger.rss().last() {
-        parts.push(format!("RSS {} MiB{}", mib(now), growth(now, before)));
+        parts.push(format!("RSS {} MiB{}", mib(now), growth(recording, now)));
     }
     parts.push(format!("mapped {}", units::bytes(ledger.sum(Metric::Mapped))));
     let opened = ledger.sum(Metric::Inflaters);
@@ -38,8 +38,10 @@ fn head(recording: &Recording, before: Option<Sample>) -> String {
     parts.join("  ")
 }
 
-fn growth(now: Sample, before: Option<Sample>) -> String {
-    let Some(before) = before else { return String::new() };
+fn growth(recording: &Recording, now: Sample) -> String {
+    let samples = recording.ledger.rss().samples();
+    let before = samples.iter().rev().find(|sample| sample.time_ns < now.time_ns);
+    let Some(&before) = before else { return String::new() };
     let (now, before) = (mib(now), mib(before));
     if now >= before { format!(" (+{})", now - before) } else { format!(" (-{})", before - now) }
 }
@@ -62,24 +64,33 @@ fn top(recording: &Recording, room: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample::{recording, with_hostile_names};
+    use crate::{
+        report::sample::{S, recording, with_hostile_names},
+        trace::Record,
+    };
 
-    fn sample(rss_bytes: u64) -> Option<Sample> {
-        Some(Sample { time_ns: 0, rss_bytes, swap_bytes: 0 })
+    /// `recording`, and a last sample in its tenth second.
+    fn at_last(rss_bytes: u64) -> Recording {
+        let mut recording = recording();
+        recording.apply(Record::Sample(Sample { time_ns: 11 * S, rss_bytes, swap_bytes: 0 }));
+        recording
     }
 
     #[test]
     fn whole() {
-        // (what the last line showed, what this one begins with)
+        // (resident at last, what the line begins with)
         let cases = [
-            (None, "memtrace: 8 s  RSS 691 MiB  mapped 4.1 MiB"),
-            (sample(600 << 20), "memtrace: 8 s  RSS 691 MiB (+91)  mapped 4.1 MiB"),
-            (sample(700 << 20), "memtrace: 8 s  RSS 691 MiB (-9)  mapped 4.1 MiB"),
+            (691 << 20, "memtrace: 10 s  RSS 691 MiB (+0)"),
+            (782 << 20, "memtrace: 10 s  RSS 782 MiB (+91)"),
+            (600 << 20, "memtrace: 10 s  RSS 600 MiB (-91)"),
         ];
-        for (before, begin) in cases {
-            let expected =
-                format!("{begin}  5 Inflaters (1 open)  top: mcc-config-scanner 100 %  lost 0");
-            assert_eq!(line(&recording(), before, 200), expected);
+        for (rss_bytes, begin) in cases {
+            assert_eq!(
+                progress(&at_last(rss_bytes), 200),
+                format!(
+                    "{begin}  mapped 4.1 MiB  5 Inflaters (1 open)  top: mcc-config-scanner 100 %  lost 0"
+                )
+            );
         }
     }
 
@@ -87,17 +98,17 @@ mod tests {
     fn narrow() {
         let cases = [
             (
-                94,
-                "memtrace: 8 s  RSS 691 MiB  mapped 4.1 MiB  5 Inflaters (1 open)  top: mcc-conf… 100 %  lost 0",
+                99,
+                "memtrace: 8 s  RSS 691 MiB (-9)  mapped 4.1 MiB  5 Inflaters (1 open)  top: mcc-conf… 100 %  lost 0",
             ),
-            (88, "memtrace: 8 s  RSS 691 MiB  mapped 4.1 MiB  5 Inflaters (1 open)  lost 0"),
-            (40, "memtrace: 8 s  RSS 691 MiB  map…  lost 0"),
+            (93, "memtrace: 8 s  RSS 691 MiB (-9)  mapped 4.1 MiB  5 Inflaters (1 open)  lost 0"),
+            (40, "memtrace: 8 s  RSS 691 MiB (-9)…  lost 0"),
             (12, "mem…  lost 0"),
             (5, "  lo…"),
             (0, ""),
         ];
         for (width, expected) in cases {
-            let line = line(&recording(), None, width);
+            let line = progress(&recording(), width);
             assert_eq!(line, expected);
             assert!(line.chars().count() <= width, "{line}");
         }
@@ -105,13 +116,13 @@ mod tests {
 
     #[test]
     fn nothing_yet() {
-        let line = line(&Recording::default(), None, 80);
+        let line = progress(&Recording::default(), 80);
         assert_eq!(line, "memtrace: 0 s  mapped 0 B  lost 0");
     }
 
     #[test]
     fn hostile_names() {
-        let line = line(&with_hostile_names(), None, 200);
+        let line = progress(&with_hostile_names(), 200);
         assert_eq!(
             line,
             r"memtrace: 0 s  mapped 4.0 KiB  top: a;b\n<script>alert(1)</script>\xff 100 %  lost 3"

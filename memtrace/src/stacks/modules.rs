@@ -3,7 +3,7 @@
 //! The map is read again when an instruction lies nowhere, or when the process mapped code. A module that is gone
 //! stays known until its addresses are used again: events of it may still be on their way.
 
-use std::{cell::OnceCell, fs::File, io, os::fd::AsRawFd, path::PathBuf, rc::Rc};
+use std::{cell::OnceCell, fs::File, io, path::PathBuf, rc::Rc};
 
 use memmap2::Mmap;
 use object::{Object, ObjectSegment};
@@ -132,7 +132,8 @@ impl Modules {
         if let Some(module) = self.by_file.get(&key) {
             return Some(module.clone());
         }
-        let source = open_mapped(pid, mapping).map_or_else(|error| Source::Unreadable(error.to_string()), Source::File);
+        let source = open_mapped(pid, mapping)
+            .map_or_else(|error| Source::Unreadable(error.to_string()), Source::File);
         let module = Rc::new(Module::new(mapping.file_name(), source));
         self.by_file.insert(key, module.clone());
         Some(module)
@@ -164,12 +165,19 @@ impl Module {
 
     /// The function at `address` of the file, or `module+0x1a2b`.
     pub(super) fn function(&self, address: u64) -> String {
-        self.content().symbols.name(address).unwrap_or_else(|| format!("{}+{address:#x}", self.name))
+        self.content()
+            .symbols
+            .name(address)
+            .unwrap_or_else(|| format!("{}+{address:#x}", self.name))
     }
 
     /// The address, as the file has addresses, of what lies at `offset` of the file.
     fn address(&self, offset: u64) -> u64 {
-        let segment = self.content().segments.iter().find(|(start, len, _)| offset.wrapping_sub(*start) < *len);
+        let segment = self
+            .content()
+            .segments
+            .iter()
+            .find(|(start, len, _)| offset.wrapping_sub(*start) < *len);
         segment.map_or(offset, |(start, _, address)| offset - start + address)
     }
 
@@ -182,7 +190,10 @@ impl Module {
 
     fn content(&self) -> &Content {
         self.content.get_or_init(|| {
-            self.read().unwrap_or_else(|error| Content { error: Some(error.to_string()), ..Content::default() })
+            self.read().unwrap_or_else(|error| Content {
+                error: Some(error.to_string()),
+                ..Content::default()
+            })
         })
     }
 
@@ -196,7 +207,9 @@ impl Module {
             }
             &Source::Vdso { start, len } => {
                 // SAFETY: the kernel keeps the vdso mapped, readable and unchanged as long as the process lives.
-                Content::of_elf(unsafe { std::slice::from_raw_parts(start as *const u8, len as usize) })
+                Content::of_elf(unsafe {
+                    std::slice::from_raw_parts(start as *const u8, len as usize)
+                })
             }
             Source::Unreadable(_) => Ok(Content::default()),
         }

@@ -27,7 +27,8 @@ struct Function {
 impl Symbols {
     /// Reads the symbol tables of an ELF file.
     pub(super) fn of_elf(elf: &object::File<'_>) -> Self {
-        let mut functions: Vec<Function> = elf.symbols().chain(elf.dynamic_symbols()).filter_map(function).collect();
+        let mut functions: Vec<Function> =
+            elf.symbols().chain(elf.dynamic_symbols()).filter_map(function).collect();
         functions.sort_by(|a, b| (a.address, rank(&a.name)).cmp(&(b.address, rank(&b.name))));
         functions.dedup_by(|later, first| {
             let same = later.address == first.address;
@@ -51,18 +52,24 @@ impl Symbols {
 
 fn function<'data>(symbol: impl ObjectSymbol<'data>) -> Option<Function> {
     // Assembly often declares no type; a label in code is as good.
-    let is_function = matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown);
+    let is_function =
+        matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown);
     let is_defined = matches!(symbol.section(), SymbolSection::Section(_)) && symbol.address() != 0;
     let name = symbol.name().ok().filter(|name| !name.is_empty())?;
     // A version is no part of the name.
     let name = name.split('@').next().unwrap_or(name);
     let end = name.floor_char_boundary(MAX_NAME_BYTES);
-    (is_function && is_defined).then(|| Function { address: symbol.address(), size: symbol.size(), name: name[..end].into() })
+    (is_function && is_defined).then(|| Function {
+        address: symbol.address(),
+        size: symbol.size(),
+        name: name[..end].into(),
+    })
 }
 
 /// The better known of two names comes first: without underscores or a version's suffix, then the shorter.
 fn rank(name: &str) -> (usize, usize, &str) {
-    let internal = usize::from(name.starts_with("__GI_")) * 2 + usize::from(name.starts_with("__libc_"));
+    let internal =
+        usize::from(name.starts_with("__GI_")) * 2 + usize::from(name.starts_with("__libc_"));
     let underscores = name.bytes().take_while(|&byte| byte == b'_').count();
     (internal + underscores, name.len(), name)
 }
@@ -77,7 +84,8 @@ fn demangle(name: &str) -> String {
     }
     let options = cpp_demangle::DemangleOptions::default().no_params().no_return_type();
     let symbol = cpp_demangle::Symbol::new(name).ok();
-    let demangled = symbol.and_then(|symbol| symbol.demangle_with_options(&options).ok()).map(Cow::Owned);
+    let demangled =
+        symbol.and_then(|symbol| symbol.demangle_with_options(&options).ok()).map(Cow::Owned);
     demangled.unwrap_or(Cow::Borrowed(name)).into_owned()
 }
 
@@ -86,15 +94,26 @@ mod tests {
     use super::*;
 
     fn symbols(functions: &[(u64, u64, &str)]) -> Symbols {
-        let function = |&(address, size, name): &(u64, u64, &str)| Function { address, size, name: name.into() };
+        let function = |&(address, size, name): &(u64, u64, &str)| Function {
+            address,
+            size,
+            name: name.into(),
+        };
         Symbols { functions: functions.iter().map(function).collect() }
     }
 
     #[test]
     fn inside_and_outside() {
         let symbols = symbols(&[(10, 5, "a"), (20, 0, "b"), (30, 5, "c")]);
-        let cases =
-            [(9, None), (10, Some("a")), (14, Some("a")), (15, None), (20, Some("b")), (29, Some("b")), (35, None)];
+        let cases = [
+            (9, None),
+            (10, Some("a")),
+            (14, Some("a")),
+            (15, None),
+            (20, Some("b")),
+            (29, Some("b")),
+            (35, None),
+        ];
         for (address, name) in cases {
             assert_eq!(symbols.name(address).as_deref(), name, "{address}");
         }

@@ -72,11 +72,6 @@ impl UnwindTable {
         let row = self.starts.partition_point(|&start| start <= address).checked_sub(1)?;
         self.rules.get(usize::from(self.indexes[row])).copied()
     }
-
-    /// How many rows there are.
-    pub(super) fn len(&self) -> usize {
-        self.starts.len()
-    }
 }
 
 impl Builder {

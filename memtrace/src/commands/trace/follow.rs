@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use super::{
     super::{
-        args::TraceArgs,
+        args::{OutputArgs, TraceArgs},
         failure::Failure,
         jstack,
         outputs::{colors, to_stderr},
@@ -13,7 +13,8 @@ use super::{
     session::Session,
 };
 use crate::{
-    report::{progress, text},
+    ledger::Sample,
+    report::{progress, text::text},
     target,
     trace::{Recording, ThreadName, Why},
 };
@@ -26,6 +27,7 @@ pub(super) async fn follow(
     names: Vec<ThreadName>,
 ) -> (Recording, Why) {
     let mut jstack_failure = None;
+    let mut shown = None;
     let why = loop {
         match inputs.next().await {
             Input::Events => {
@@ -34,11 +36,11 @@ pub(super) async fn follow(
             Input::Second => {
                 session.drain(inputs.ring());
                 session.tick();
-                show_progress(&session, args);
+                shown = show_progress(&session, args, shown);
             }
             Input::Asked => break Why::Asked,
             Input::TimeOver => break Why::Duration,
-            Input::Report => to_stderr(&text(session.recording(), colors(args.outputs.color, &io::stderr()))),
+            Input::Report => show_report(&session, args),
             Input::Named(Ok(names)) => {
                 jstack_failure = None;
                 session.name_threads(names);
@@ -46,7 +48,9 @@ pub(super) async fn follow(
             Input::Named(Err(failure)) => jstack_failure = Some(failure),
         }
         if let Some(error) = session.take_file_error() {
-            to_stderr(&format!("memtrace: failed to write the trace file: {error}; the trace ends here\n"));
+            to_stderr(&format!(
+                "memtrace: failed to write the trace file: {error}; the trace ends here\n"
+            ));
             break Why::OutputFailed;
         }
         if session.is_over() {
@@ -60,7 +64,12 @@ pub(super) async fn follow(
 }
 
 /// The last chance to learn names: from a JVM that still runs, or from what the user brought.
-fn name_at_the_end(session: &mut Session, args: &TraceArgs, names: Vec<ThreadName>, failure: Option<Failure>) {
+fn name_at_the_end(
+    session: &mut Session,
+    args: &TraceArgs,
+    names: Vec<ThreadName>,
+    failure: Option<Failure>,
+) {
     let mut failure = failure;
     let root = session.root();
     if asks(args.outputs.jstack.as_deref()) && target::is_alive(root) {
@@ -82,10 +91,21 @@ fn shows_progress(args: &TraceArgs) -> bool {
     !args.outputs.quiet && io::stderr().is_terminal()
 }
 
-fn show_progress(session: &Session, args: &TraceArgs) {
+/// `before` is the sample that the last line showed; returns the one that this line shows.
+fn show_progress(session: &Session, args: &TraceArgs, before: Option<Sample>) -> Option<Sample> {
     if shows_progress(args) {
-        to_stderr(&format!("\r{}\x1b[K", progress(session.recording(), terminal_width())));
+        to_stderr(&format!(
+            "\r{}\x1b[K",
+            progress::line(session.recording(), before, terminal_width())
+        ));
     }
+    session.recording().ledger.rss().last()
+}
+
+fn show_report(session: &Session, args: &TraceArgs) {
+    clear_progress(args);
+    let OutputArgs { metric, color, .. } = args.outputs;
+    to_stderr(&text(session.recording(), metric, colors(color, &io::stderr())));
 }
 
 fn clear_progress(args: &TraceArgs) {

@@ -57,10 +57,14 @@ pub(super) struct Inputs {
 impl Inputs {
     /// Must be called inside a runtime.
     pub(super) fn new(probes: &mut Probes, args: &TraceArgs, pid: u32) -> Result<Self> {
-        let ring = AsyncFd::with_interest(probes.take_ring()?, Interest::READABLE)
-            .context("failed to wait for the ring buffer")?;
+        // SAFETY: the ring buffer owns its descriptor and keeps it until it is dropped.
+        let ring =
+            unsafe { AsyncFd::register_with_interest(probes.take_ring()?, Interest::READABLE) };
+        let ring = ring.context("failed to wait for the ring buffer")?;
         let logger = if args.outputs.verbose >= 2 {
-            let logger = AsyncFd::with_interest(probes.logger()?, Interest::READABLE);
+            // SAFETY: the logger owns its ring buffer's descriptor and keeps it until it is dropped.
+            let logger =
+                unsafe { AsyncFd::register_with_interest(probes.logger()?, Interest::READABLE) };
             Some(logger.context("failed to wait for the kernel side's messages")?)
         } else {
             None
@@ -83,7 +87,8 @@ impl Inputs {
 
     /// The next thing that happens. What ends the trace comes first, events come last: they never stop in a storm.
     pub(super) async fn next(&mut self) -> Input {
-        let Self { ring, logger, look, second, end, interrupt, terminate, hang_up, report, named } = self;
+        let Self { ring, logger, look, second, end, interrupt, terminate, hang_up, report, named } =
+            self;
         select! {
             biased;
             _ = interrupt.recv() => Input::Asked,

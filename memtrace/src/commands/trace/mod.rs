@@ -41,7 +41,8 @@ const NOT_FOUND: u8 = 127;
 
 pub(super) fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let is_launch = args.pid.is_none();
-    trace(args).map_err(|failure| if is_launch { failure.or_code(MEMTRACE_FAILED) } else { failure })
+    trace(args)
+        .map_err(|failure| if is_launch { failure.or_code(MEMTRACE_FAILED) } else { failure })
 }
 
 fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
@@ -53,7 +54,11 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         Some(path) if !jstack::is_attach(path) => jstack::read_file(subject.pid(), path)?,
         _ => Vec::new(),
     };
-    let options = probes::Options { ring_bytes: RING_BYTES, debug: args.outputs.verbose >= 2, zlib: args.zlib };
+    let options = probes::Options {
+        ring_bytes: RING_BYTES,
+        debug: args.outputs.verbose >= 2,
+        zlib: args.zlib,
+    };
     let mut probes = Probes::load(options)?;
     // A command's children belong to it; whoever attaches decides.
     probes.add_target(subject.pid(), args.follow || args.pid.is_none())?;
@@ -75,7 +80,9 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     outputs.write(&recording, &args.outputs)?;
     tell_file_end(&recording, args);
     match (running, why) {
-        (_, Why::OutputFailed) => Err(anyhow!("the trace ended early: its file could not be written").into()),
+        (_, Why::OutputFailed) => {
+            Err(anyhow!("the trace ended early: its file could not be written").into())
+        }
         (None, _) => Ok(ExitCode::SUCCESS),
         (Some(running), why) => Ok(status_of(end_of(&running, why, args.outputs.quiet)?)),
     }
@@ -105,7 +112,8 @@ impl Subject {
             None => User::behind_sudo()?,
         };
         if let Some(user) = user.as_ref().filter(|_| !args.outputs.quiet) {
-            let why = if args.user.is_some() { "--user" } else { "who called sudo; --user changes that" };
+            let why =
+                if args.user.is_some() { "--user" } else { "who called sudo; --user changes that" };
             to_stderr(&format!("memtrace: running {} as {} ({why})\n", args.start[0], user.name));
         }
         if let Some(path) = target::resolve_command(&args.start[0]) {
@@ -124,7 +132,10 @@ impl Subject {
     /// A Java launcher's zlib is probed before it runs, so that its very first Inflater is seen.
     fn probe_ahead(&self, probes: &mut Probes) {
         let Self::Command(_, command) = self else { return };
-        for path in target::resolve_command(&command[0]).iter().flat_map(|path| target::launcher_zlib_files(path)) {
+        for path in target::resolve_command(&command[0])
+            .iter()
+            .flat_map(|path| target::launcher_zlib_files(path))
+        {
             if let Err(error) = probes.attach_zlib(&path) {
                 log::warn!("{error:#}");
             }
@@ -134,7 +145,8 @@ impl Subject {
     fn release(self) -> Result<Option<Running>, Failure> {
         let Self::Command(waiting, command) = self else { return Ok(None) };
         waiting.release().map(Some).map_err(|error| {
-            let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
+            let code =
+                if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUNNABLE };
             Failure::new(anyhow!("failed to run {}: {error}", command[0]), None).with_code(code)
         })
     }
@@ -151,7 +163,10 @@ fn trace_file(args: &TraceArgs) -> Result<Option<Writer<File>>, Failure> {
 fn tell_file_end(recording: &Recording, args: &TraceArgs) {
     let complete = recording.end.is_some_and(|end| end.why != Why::OutputFailed);
     if let Some(path) = args.output.as_ref().filter(|_| complete && !args.outputs.quiet) {
-        to_stderr(&format!("memtrace: the trace is in {0}; read it with `memtrace report {0}`\n", path.display()));
+        to_stderr(&format!(
+            "memtrace: the trace is in {0}; read it with `memtrace report {0}`\n",
+            path.display()
+        ));
     }
 }
 

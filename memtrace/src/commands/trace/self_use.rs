@@ -14,7 +14,9 @@ impl SelfUse {
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         // SAFETY: `usage` is written by the call.
         unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-        let ns = |time: libc::timeval| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1000;
+        let ns = |time: libc::timeval| {
+            time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1000
+        };
         Self {
             cpu_ns: ns(usage.ru_utime) + ns(usage.ru_stime),
             max_rss_bytes: usage.ru_maxrss.cast_unsigned() * 1024,

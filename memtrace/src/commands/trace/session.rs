@@ -92,13 +92,17 @@ impl Session {
         let now_ns = clock::now_ns();
         for tid in target::threads(root) {
             if let Some(name) = target::comm(root, tid) {
-                self.window.push(now_ns, Timed::Name(ThreadName { tgid: root, tid, name, from: NameFrom::Comm }));
+                self.window.push(
+                    now_ns,
+                    Timed::Name(ThreadName { tgid: root, tid, name, from: NameFrom::Comm }),
+                );
             }
         }
         let mappings = target::maps::read(root).unwrap_or_default();
         for mapping in mappings.iter().filter(|mapping| mapping.path != b"[vsyscall]") {
             let is_brk = mapping.path == b"[heap]";
-            let before = Before { start: mapping.start, end: mapping.end, access: mapping.access, is_brk };
+            let before =
+                Before { start: mapping.start, end: mapping.end, access: mapping.access, is_brk };
             self.window.push(now_ns, Timed::Before(root, before));
         }
         self.stacks.refresh(root);
@@ -141,7 +145,8 @@ impl Session {
     /// The same, but only for threads that were seen.
     pub(super) fn name_known_threads(&mut self, names: Vec<ThreadName>) {
         self.release(u64::MAX);
-        let known: BTreeSet<u32> = self.recording.ledger.threads().iter().map(|thread| thread.tid).collect();
+        let known: BTreeSet<u32> =
+            self.recording.ledger.threads().iter().map(|thread| thread.tid).collect();
         self.name_threads(names.into_iter().filter(|name| known.contains(&name.tid)).collect());
     }
 
@@ -177,7 +182,12 @@ impl Session {
     }
 
     /// Detaches, reads what is still on its way, and ends the trace.
-    pub(super) fn finish(mut self, ring: &mut RingBuf<MapData>, why: Why, status: Option<i32>) -> Recording {
+    pub(super) fn finish(
+        mut self,
+        ring: &mut RingBuf<MapData>,
+        why: Why,
+        status: Option<i32>,
+    ) -> Recording {
         self.probes.detach();
         while !self.drain(ring) {}
         self.release(u64::MAX);
@@ -194,7 +204,8 @@ impl Session {
 
     /// Processes whose end the kernel side could not tell, because the ring buffer was full.
     fn drop_ended(&mut self) {
-        let ended: Vec<u32> = self.live.iter().copied().filter(|&tgid| !target::is_alive(tgid)).collect();
+        let ended: Vec<u32> =
+            self.live.iter().copied().filter(|&tgid| !target::is_alive(tgid)).collect();
         ended.into_iter().for_each(|tgid| self.ended(tgid));
     }
 
@@ -217,7 +228,8 @@ impl Session {
         for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
             let what = self.complete(header.tgid, what);
             let (tgid, tid) = (header.tgid, header.tid);
-            self.window.push(time_ns, Timed::Event(ledger::Event { time_ns, tgid, tid, stack, what }));
+            self.window
+                .push(time_ns, Timed::Event(ledger::Event { time_ns, tgid, tid, stack, what }));
         }
     }
 
@@ -236,7 +248,10 @@ impl Session {
     fn complete(&self, tgid: u32, what: What) -> What {
         let What::Shmat { addr, .. } = what else { return what };
         let mappings = target::maps::read(tgid).unwrap_or_default();
-        let len = mappings.iter().find(|mapping| mapping.start == addr).map_or(0, target::maps::Mapping::len);
+        let len = mappings
+            .iter()
+            .find(|mapping| mapping.start == addr)
+            .map_or(0, target::maps::Mapping::len);
         What::Shmat { addr, len }
     }
 
@@ -304,7 +319,9 @@ impl Session {
             match self.probes.attach_zlib(&path) {
                 Ok(0) => {}
                 Ok(n) => log::info!("probed {n} functions of {}", path.display()),
-                Err(error) => self.note(format!("the Inflaters of a zlib library are not seen: {error:#}")),
+                Err(error) => {
+                    self.note(format!("the Inflaters of a zlib library are not seen: {error:#}"))
+                }
             }
         }
     }
@@ -321,8 +338,8 @@ impl Session {
 
     fn sample(&mut self) {
         let memory = self.live.iter().map(|&tgid| target::memory(tgid));
-        let (rss_bytes, swap_bytes) =
-            memory.fold((0, 0), |(rss, swap), memory| (rss + memory.rss_bytes, swap + memory.swap_bytes));
+        let (rss_bytes, swap_bytes) = memory
+            .fold((0, 0), |(rss, swap), memory| (rss + memory.rss_bytes, swap + memory.swap_bytes));
         if rss_bytes > 0 {
             self.put(Record::Sample(Sample { time_ns: clock::now_ns(), rss_bytes, swap_bytes }));
         }
@@ -330,14 +347,20 @@ impl Session {
 
     fn tell_losses(&mut self) {
         let counters = self.probes.counters();
-        let mut losses: Vec<(String, u64)> =
-            Counter::LOSSES.iter().map(|&(counter, name)| (name.to_owned(), counters.get(counter))).collect();
-        losses.extend(self.probes.missed_by_kernel().into_iter().map(|(name, n)| (name.to_owned(), n)));
+        let mut losses: Vec<(String, u64)> = Counter::LOSSES
+            .iter()
+            .map(|&(counter, name)| (name.to_owned(), counters.get(counter)))
+            .collect();
+        losses.extend(
+            self.probes.missed_by_kernel().into_iter().map(|(name, n)| (name.to_owned(), n)),
+        );
         let stacks = &self.stacks.losses;
         losses.push(("undecoded".into(), self.n_undecoded));
         losses.push(("out_of_order".into(), self.window.n_late));
         losses.push(("stacks_not_kept".into(), stacks.not_kept));
-        let failed = Kind::ALL.iter().filter_map(|&kind| Some((kind.name()?.to_owned(), counters.failed(kind))));
+        let failed = Kind::ALL
+            .iter()
+            .filter_map(|&kind| Some((kind.name()?.to_owned(), counters.failed(kind))));
         let failed = failed.filter(|(_, n)| *n > 0).collect();
         self.put(Record::Losses(losses));
         self.put(Record::Failed(failed));
@@ -345,10 +368,15 @@ impl Session {
 
     fn tell_notes(&mut self) {
         if self.recording.target.jvm.is_none() {
-            self.note(format!("process {} is no Java virtual machine: its stacks are native only", self.root));
+            self.note(format!(
+                "process {} is no Java virtual machine: its stacks are native only",
+                self.root
+            ));
         }
         for (name, reason) in self.stacks.unreadable() {
-            self.note(format!("failed to read {name}, stacks through it may be incomplete: {reason}"));
+            self.note(format!(
+                "failed to read {name}, stacks through it may be incomplete: {reason}"
+            ));
         }
         for (n, why) in self.stacks.losses.reasons().into_iter().filter(|(n, _)| *n > 0) {
             self.note(format!("{n} stacks end {why}"));
@@ -358,7 +386,9 @@ impl Session {
             self.note(format!("{n_cut} stacks could only be copied in part"));
         }
         if self.file.as_ref().is_some_and(Writer::is_full) {
-            self.note("the trace file reached its largest size; what came after that is not in it".into());
+            self.note(
+                "the trace file reached its largest size; what came after that is not in it".into(),
+            );
         }
     }
 

@@ -4,43 +4,35 @@
 //! numbers. What was not measured is absent. Keys may be added within a schema number; a change of meaning changes it.
 
 mod shape;
+mod terminal_safe;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
-use super::escape;
+use serde::Serialize;
+use serde_json::Serializer;
+
 use crate::trace::Recording;
+use terminal_safe::TerminalSafe;
 
-/// Writes everything that `recording` says.
+/// Everything that `recording` says; [`write()`] doesn't hold it in memory.
+#[must_use]
+pub fn json(recording: &Recording) -> String {
+    let mut text = Vec::new();
+    write(recording, &mut text).expect("a Vec takes every write, and all keys are text");
+    String::from_utf8(text).expect("JSON is text")
+}
+
+/// Writes everything that `recording` says, piece by piece: the document may be much larger than the recording.
 ///
 /// # Errors
 ///
 /// Only those of `out`.
-pub fn write(recording: &Recording, mut out: impl Write) -> io::Result<()> {
-    let text = serde_json::to_string_pretty(&shape::Report::of(recording))?;
-    out.write_all(escaped(text).as_bytes())?;
+pub fn write(recording: &Recording, out: impl Write) -> io::Result<()> {
+    let mut out = BufWriter::new(out);
+    let mut serializer = Serializer::with_formatter(&mut out, TerminalSafe::default());
+    shape::Report::of(recording).serialize(&mut serializer)?;
     out.write_all(b"\n")?;
     out.flush()
-}
-
-/// `json` with an escape for each character that acts on a terminal and that JSON allows as it is. Beyond ASCII there is
-/// nothing but strings, so the document means the same.
-fn escaped(json: String) -> String {
-    let acts = |c: char| c >= '\x7f' && escape::is_unprintable(c);
-    if !json.contains(acts) {
-        return json;
-    }
-    let mut text = String::with_capacity(json.len() + 64);
-    for c in json.chars() {
-        if acts(c) {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                text.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            text.push(c);
-        }
-    }
-    text
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ pub(super) struct Report<'r> {
     memtrace_itself: Option<Itself>,
     notes: &'r [String],
     threads: Vec<Thread<'r>>,
-    stacks: Vec<Stack<'r>>,
+    #[serde(serialize_with = "stacks")]
+    stacks: &'r Recording,
 }
 
 #[derive(Serialize)]
@@ -140,7 +141,7 @@ impl<'r> Report<'r> {
             }),
             notes: &recording.notes,
             threads: ledger.by_thread().into_iter().map(Thread::of).collect(),
-            stacks: stacks(recording),
+            stacks: recording,
         }
     }
 }
@@ -240,11 +241,13 @@ fn events(recording: &Recording) -> Vec<(&'static str, u64)> {
         .collect()
 }
 
-fn stacks(recording: &Recording) -> Vec<Stack<'_>> {
-    let rows = Metric::ALL.into_iter().flat_map(|metric| {
-        recording.ledger.by_stack(metric).into_iter().map(move |row| (metric, row))
-    });
-    rows.map(|(metric, row)| stack(recording, metric, row)).collect()
+/// The stacks of all metrics, made one after the other.
+fn stacks<S: Serializer>(recording: &&Recording, serializer: S) -> Result<S::Ok, S::Error> {
+    let recording = *recording;
+    let rows_of =
+        |metric| recording.ledger.by_stack(metric).into_iter().map(move |row| (metric, row));
+    let rows = Metric::ALL.into_iter().flat_map(rows_of);
+    serializer.collect_seq(rows.map(|(metric, row)| stack(recording, metric, row)))
 }
 
 fn stack(recording: &Recording, metric: Metric, row: StackRow) -> Stack<'_> {

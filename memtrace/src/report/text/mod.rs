@@ -1,7 +1,7 @@
 //! The end screen, for someone who has one minute.
 //!
 //! In: a recording, at its end or under way, and what to list stacks by. Out: what was traced, how much memory it
-//! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit [`WIDTH`] columns, except
+//! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit 100 columns, except
 //! notes.
 
 mod stacks;
@@ -21,9 +21,15 @@ const WIDTH: usize = 100;
 /// Columns of the words that lines begin with.
 const LABEL: usize = 10;
 
-/// The report as one screen; with `colors`, headings are bold.
+/// The report as one screen, with the stacks that mapped the most; with `colors`, headings are bold.
 #[must_use]
-pub fn text(recording: &Recording, metric: Metric, colors: bool) -> String {
+pub fn text(recording: &Recording, colors: bool) -> String {
+    text_by(recording, Metric::default(), colors)
+}
+
+/// As [`text()`], with the stacks that have most of `metric`.
+#[must_use]
+pub fn text_by(recording: &Recording, metric: Metric, colors: bool) -> String {
     let mut screen = Screen { text: String::new(), colors };
     what(recording, &mut screen);
     how_much(recording, &mut screen);

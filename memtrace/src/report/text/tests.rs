@@ -21,12 +21,12 @@ fn fits(text: &str) {
 
 #[test]
 fn screen() {
-    check(&text(&recording(), Metric::Mapped, false), include_str!("expected.txt"));
+    check(&text(&recording(), false), include_str!("expected.txt"));
 }
 
 #[test]
 fn hostile_names() {
-    let text = text(&with_hostile_names(), Metric::Mapped, false);
+    let text = text(&with_hostile_names(), false);
     check(&text, include_str!("expected_hostile.txt"));
 }
 
@@ -34,7 +34,7 @@ fn hostile_names() {
 #[test]
 fn other_metric() {
     let stacks_of = |metric| {
-        let text = text(&recording(), metric, false);
+        let text = text_by(&recording(), metric, false);
         let from = text.find("Stacks by").unwrap();
         text[from..text.find("\nRecorded").unwrap()].to_owned()
     };
@@ -48,8 +48,8 @@ fn other_metric() {
 /// Headings are bold, and nothing else is said.
 #[test]
 fn colors() {
-    let plain = text(&recording(), Metric::Mapped, false);
-    let bold = text(&recording(), Metric::Mapped, true);
+    let plain = text(&recording(), false);
+    let bold = text(&recording(), true);
     assert!(bold.contains("\x1b[1mThreads by bytes mapped\x1b[0m\n"));
     assert_eq!(bold.replace("\x1b[1m", "").replace("\x1b[0m", ""), plain);
 }
@@ -68,7 +68,7 @@ fn many_threads() {
         let event = Event { time_ns: 0, tgid: 100, tid: 219, stack: StackId(3), what };
         recording.apply(Record::Event(event));
     }
-    let text = text(&recording, Metric::Mapped, false);
+    let text = text(&recording, false);
     fits(&text);
     let table: Vec<_> = text.lines().skip_while(|line| !line.starts_with("Threads")).collect();
     assert_eq!(table[2], "   100.0 MiB     100.0 MiB          0          0  ? (200)");
@@ -84,7 +84,7 @@ fn long_lines() {
     let mut recording = recording();
     recording.losses = (0..12).map(|n| (format!("a_long_name_{n}"), 1_000_000)).collect();
     recording.target.command = vec!["x".repeat(500)];
-    let text = text(&recording, Metric::Mapped, false);
+    let text = text(&recording, false);
     fits(&text);
     assert!(text.starts_with("xxxx") && text.contains("x… (pid 100, JVM 17.0.15+6, glibc 2.36)\n"));
     for n in 0..12 {
@@ -97,7 +97,7 @@ fn long_lines() {
 #[test]
 fn nothing_yet() {
     check(
-        &text(&Recording::default(), Metric::Mapped, false),
+        &text(&Recording::default(), false),
         " (pid 0)\ntraced for 0.0 s so far\n\nMemory\n  mapped    0 B, 0 B of it still mapped\n\n\
          Recorded\n  lost      nothing\n  stacks    0 complete, 0 approximate, 0 truncated, 0 broken\n",
     );

@@ -1,0 +1,16 @@
+//! The process as it is found: what it is, what it has loaded, what its threads are called.
+//!
+//! In: a pid or a command line. Out: facts. It attaches nothing; the one thing it does is to start a command.
+
+mod allocator;
+mod java;
+pub mod launch;
+pub mod maps;
+mod process;
+
+pub use allocator::allocator;
+pub use java::{JavaHome, feature_release, launcher_zlib_files, zlib_files};
+pub use process::{
+    FindError, Memory, check, check_program, comm, command_line, is_alive, memory, namespace_tid,
+    resolve_command, threads,
+};
