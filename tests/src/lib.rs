@@ -1,1 +1,23 @@
 //! What the integration tests share.
+//!
+//! A test starts a [`subject`] (a fixture program, which says what it did), has [`memtrace`] watch it,
+//! and compares the [`report`] with what was said, with [`gdb`]'s stacks or with [`bpftrace`]'s counts.
+//!
+//! Tests run in parallel, except where the machine is the thing that is looked at: see [`turn`].
+
+pub mod bpftrace;
+pub mod demo;
+pub mod fixtures;
+pub mod gdb;
+pub mod host;
+pub mod java;
+pub mod maps;
+pub mod memtrace;
+pub mod report;
+pub mod said;
+pub mod skip;
+pub mod strace;
+pub mod subject;
+pub mod symbols;
+pub mod turn;
+pub mod watch;

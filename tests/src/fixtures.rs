@@ -1,0 +1,178 @@
+//! The fixture programs in C: what each is built from, and building it.
+//!
+//! A name goes in, the path of a program that is up to date comes out. What was built is kept in
+//! cargo's target directory under a hash of everything it was built from.
+
+use std::{
+    env, fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::turn::Lock;
+
+/// How one program or library is made.
+struct Fixture {
+    /// The name of the file that comes out.
+    name: &'static str,
+    /// The source, without `.c` or `.s`.
+    source: &'static str,
+    /// What the compiler is told besides `-O1 -g`; later flags win.
+    flags: &'static [&'static str],
+    /// Libraries of this table that it is linked with.
+    libraries: &'static [&'static str],
+}
+
+const fn fixture(
+    name: &'static str,
+    source: &'static str,
+    flags: &'static [&'static str],
+    libraries: &'static [&'static str],
+) -> Fixture {
+    Fixture { name, source, flags, libraries }
+}
+
+const THREADS: &[&str] = &["-pthread"];
+/// As distributions build libraries: nothing but unwind tables to find a caller by.
+const LIBRARY: &[&str] = &["-shared", "-fPIC", "-O2", "-g0", "-fomit-frame-pointer", "-Wl,-z,lazy"];
+
+const FIXTURES: &[Fixture] = &[
+    fixture("map_ops", "map_ops", &[], &[]),
+    fixture("threads", "threads", THREADS, &[]),
+    fixture("storm", "storm", THREADS, &[]),
+    fixture("reuse", "reuse", THREADS, &[]),
+    fixture("names", "names", THREADS, &[]),
+    fixture("forks", "forks", &[], &[]),
+    fixture("exits", "exits", &[], &[]),
+    fixture("vanish", "vanish", &[], &[]),
+    fixture("zlib_user", "zlib_user", &["-lz"], &[]),
+    fixture("dl_late", "dl_late", &[], &[]),
+    fixture("late_lib", "late_lib", LIBRARY, &[]),
+    fixture("stack_deep", "stack_deep", &[], &[]),
+    fixture("stack_deep_stripped", "stack_deep", &["-g0", "-s"], &[]),
+    fixture("stack_deep_static", "stack_deep", &["-static", "-no-pie"], &[]),
+    fixture("stack_deep_static_pie", "stack_deep", &["-static-pie", "-fPIE"], &[]),
+    fixture("stack_deep_no_pie", "stack_deep", &["-no-pie"], &[]),
+    fixture("stack_deep_frame_pointers", "stack_deep", &["-fno-omit-frame-pointer"], &[]),
+    fixture("stack_recursive", "stack_recursive", &[], &[]),
+    fixture("stack_signal", "stack_signal", &[], &[]),
+    fixture("stack_alloca", "stack_alloca", &[], &[]),
+    fixture("stack_longjmp", "stack_longjmp", &[], &[]),
+    fixture("stack_thread", "stack_thread", THREADS, &[]),
+    fixture("stack_plt", "stack_plt", &[], &["plt_lib"]),
+    fixture("plt_lib", "plt_lib", LIBRARY, &[]),
+    fixture("stack_nofp", "stack_nofp", &[], &["nofp_lib"]),
+    fixture("nofp_lib", "nofp_lib", LIBRARY, &[]),
+];
+
+/// The path of the C program or library `name`, built if need be.
+pub fn built(name: &str) -> PathBuf {
+    let Some(fixture) = FIXTURES.iter().find(|fixture| fixture.name == name) else {
+        panic!("no fixture is named `{name}`");
+    };
+    let libraries: Vec<PathBuf> = fixture.libraries.iter().map(|name| built(name)).collect();
+    let source = sources("c").join(fixture.source).with_extension("c");
+    let mut inputs = vec![source.clone()];
+    inputs.extend(headers());
+    cached(name, &inputs, &(fixture.flags, &libraries), |output| {
+        let mut cc = Command::new("cc");
+        cc.args(["-O1", "-g", "-Wall", "-Wextra", "-Werror"]).arg(&source).args(&libraries);
+        for library in &libraries {
+            let folder = library.parent().expect("a library lies in a folder");
+            cc.arg(format!("-Wl,-rpath,{}", folder.display()));
+        }
+        cc.args(fixture.flags).arg("-o").arg(output);
+        run(&mut cc);
+    })
+}
+
+/// The path of the 32-bit program, which has no libraries and needs none.
+pub fn built_elf32() -> PathBuf {
+    let source = sources("c").join("elf32.s");
+    cached("elf32", std::slice::from_ref(&source), &(), |output| {
+        let object = output.with_extension("o");
+        run(Command::new("as").arg("--32").arg(&source).arg("-o").arg(&object));
+        run(Command::new("ld").args(["-m", "elf_i386"]).arg(&object).arg("-o").arg(output));
+    })
+}
+
+/// Where the fixtures of one language lie.
+pub(crate) fn sources(language: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(language)
+}
+
+/// Cargo's target directory, in which the test that asks is running.
+pub fn target_dir() -> PathBuf {
+    let test = env::current_exe().expect("a test has a path");
+    // target/<profile>/deps/<test>
+    test.ancestors().nth(3).expect("cargo runs tests in its target directory").to_path_buf()
+}
+
+/// The file `name` made by `make` from `inputs` and `how`, unless it was made from the same before.
+pub(crate) fn cached(
+    name: &str,
+    inputs: &[PathBuf],
+    how: &impl Hash,
+    make: impl FnOnce(&Path),
+) -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    for input in inputs {
+        fs::read(input).unwrap_or_else(|e| panic!("{}: {e}", input.display())).hash(&mut hasher);
+    }
+    how.hash(&mut hasher);
+    let cache = target_dir().join("fixtures");
+    let folder = cache.join(format!("{:016x}", hasher.finish()));
+    let output = folder.join(name);
+    fs::create_dir_all(&folder).expect("the target directory is writable");
+    let _lock = Lock::exclusive(&folder.join("lock"));
+    if !output.exists() {
+        let draft = folder.join(format!("{name}.draft"));
+        make(&draft);
+        fs::rename(&draft, &output).expect("what was made is there");
+    }
+    output
+}
+
+/// Runs a tool that must succeed.
+pub(crate) fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|e| panic!("failed to run {command:?}: {e}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} ended with {}: {errors}", output.status);
+}
+
+fn headers() -> Vec<PathBuf> {
+    let mut headers: Vec<PathBuf> = fs::read_dir(sources("c"))
+        .expect("the fixtures are there")
+        .map(|entry| entry.expect("the folder is readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "h"))
+        .collect();
+    headers.sort();
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every program of the table compiles without a warning.
+    #[test]
+    fn all_build() {
+        for fixture in FIXTURES {
+            assert!(built(fixture.name).is_file(), "{}", fixture.name);
+        }
+        assert!(built_elf32().is_file());
+    }
+
+    /// Every source is built by some row.
+    #[test]
+    fn no_source_is_forgotten() {
+        for entry in fs::read_dir(sources("c")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "c") {
+                let stem = path.file_stem().unwrap().to_str().unwrap();
+                assert!(FIXTURES.iter().any(|fixture| fixture.source == stem), "{stem}");
+            }
+        }
+    }
+}

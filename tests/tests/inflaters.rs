@@ -1,0 +1,154 @@
+//! Inflaters and Deflaters of Java: who opened them where, and who ended them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+
+use memtrace_tests::{
+    java::{Jdk, all_jdks, system_jdk},
+    memtrace::Memtrace,
+    report::Report,
+    skip::runs_all,
+    subject::Subject,
+    turn,
+    watch::{Watched, watch_java},
+};
+
+const INIT: &str = "Java_java_util_zip_Inflater_init";
+
+/// The JDKs to test with: the system's, or with `MEMTRACE_TEST_ALL` every one that is installed.
+fn jdks() -> Vec<Jdk> {
+    if runs_all() { all_jdks() } else { vec![system_jdk()] }
+}
+
+fn watch_inflaters(jdk: &Jdk, arguments: &[&str]) -> Watched {
+    watch_java(jdk, "Inflaters", arguments, &[])
+}
+
+/// How many streams that `opener` opened were ended, by the name of the thread that ended them.
+fn ended_by(report: &Report, opener: &str) -> BTreeMap<String, u64> {
+    let threads = report.value()["threads"].as_array().unwrap();
+    let row = threads.iter().find(|row| row["name"] == opener).unwrap();
+    let rows = row["inflaters_ended_by"].as_array().unwrap();
+    let name = |row: &serde_json::Value| row["name"].as_str().unwrap().to_owned();
+    rows.iter().map(|row| (name(row), row["inflaters"].as_u64().unwrap())).collect()
+}
+
+/// Two thousand Inflaters: how many were opened, by whom they were ended, and how many are left.
+#[test]
+fn opened_and_ended() {
+    let _turn = turn::together();
+    for jdk in jdks() {
+        let report = watch_inflaters(&jdk, &["2000", "300", "500", "hold"]).report;
+        assert_eq!(report.events("inflater_init"), 2000, "{jdk:?}");
+        assert_eq!(report.events("inflater_end"), 800, "{jdk:?}");
+        let opener = report.thread_named("opener");
+        assert_eq!((opener.inflaters, opener.inflaters_live), (2000, 1200), "{jdk:?}");
+        let expected = BTreeMap::from([("opener".to_owned(), 300), ("closer".to_owned(), 500)]);
+        assert_eq!(ended_by(&report, "opener"), expected, "{jdk:?}");
+        assert!(report.lost().is_empty(), "{jdk:?} {:?}", report.lost());
+    }
+}
+
+/// What nobody ends is ended by the JVM: by its Cleaner, or before JDK 9 by its Finalizer.
+#[test]
+fn ended_by_the_jvm() {
+    let _turn = turn::together();
+    for jdk in jdks() {
+        let report = watch_inflaters(&jdk, &["2000", "100", "0", "drop"]).report;
+        assert_eq!(report.events("inflater_end"), 2000, "{jdk:?}");
+        // The kernel keeps 15 bytes of a name.
+        let cleaner = if jdk.major < 9 { "Finalizer" } else { "Common-Cleaner" };
+        let expected = BTreeMap::from([("opener".to_owned(), 100), (cleaner.to_owned(), 1900)]);
+        assert_eq!(ended_by(&report, "opener"), expected, "{jdk:?}");
+    }
+}
+
+/// Each Inflater was opened by the JNI function, called from Java.
+#[test]
+fn opened_from_java() {
+    let _turn = turn::together();
+    for jdk in jdks() {
+        let watched = watch_inflaters(&jdk, &["2000", "0", "0", "hold"]);
+        let opener = watched.report.thread_named("opener").tid;
+        let mut n = 0;
+        for stack in watched.report.stacks("inflaters") {
+            if stack.tid == opener {
+                assert_eq!(stack.frames.last().map(String::as_str), Some(INIT), "{stack:#?}");
+                assert_from_java(&stack.frames);
+                n += stack.value;
+            }
+        }
+        assert_eq!(n, 2000, "{jdk:?}");
+    }
+}
+
+/// Every growth of an arena inside an Inflater's opening shows the way from `[java]` to mprotect.
+#[test]
+fn growth_inside_inflater_init() {
+    let _turn = turn::together();
+    for jdk in jdks() {
+        let report = watch_inflaters(&jdk, &["2000", "0", "0", "hold"]).report;
+        let mut stacks = report.stacks("mapped");
+        stacks.retain(|stack| stack.frames.iter().any(|frame| frame == INIT));
+        // A stream has more than 7 KB of state, so that 2000 are more than 13 MB.
+        let grown: u64 = stacks.iter().map(|stack| stack.value).sum();
+        assert!(grown > 13_000_000, "{grown}");
+        for stack in &stacks {
+            let frames: Vec<&str> = stack.frames.iter().map(String::as_str).collect();
+            let init = frames.iter().position(|frame| *frame == INIT).unwrap();
+            let calloc = frames.iter().position(|frame| is_calloc(frame)).unwrap_or_default();
+            assert!(calloc > init, "{frames:#?}");
+            let last = *frames.last().unwrap();
+            assert!(
+                ["mprotect", "__mprotect", "mmap", "mmap64", "__mmap"].contains(&last),
+                "{frames:#?}"
+            );
+            assert_from_java(&stack.frames[..=init]);
+        }
+        assert_eq!(report.stacks_that_are("broken"), 0, "{jdk:?}");
+        assert_eq!(report.stacks_that_are("truncated"), 0, "{jdk:?}");
+    }
+}
+
+/// A libzip that is mapped only after the attach is caught, and so is a JVM that is launched.
+#[test]
+fn libzip_from_the_start() {
+    let _turn = turn::together();
+    for jdk in jdks() {
+        let classes = memtrace_tests::java::classes();
+        let report = Memtrace::with_json()
+            .arg("--")
+            .arg(jdk.java())
+            .args(["-cp", classes.to_str().unwrap(), "Inflaters", "500", "200", "0", "hold"])
+            .run()
+            .report();
+        let opener = report.thread_named("opener");
+        assert_eq!((opener.inflaters, opener.inflaters_live), (500, 300), "{jdk:?}");
+        assert!(report.lost().is_empty(), "{jdk:?} {:?}", report.lost());
+    }
+}
+
+/// A JVM that does nothing opens no Inflater while it is watched.
+#[test]
+fn idle() {
+    let _turn = turn::together();
+    let jdk = system_jdk();
+    let subject = Subject::ready_java(&jdk, &["-Xint"], "Idle", &[]);
+    let report = memtrace_tests::watch::watch_subject(subject, &[]).report;
+    assert_eq!(report.events("inflater_init"), 0);
+    let version = report.value()["target"]["jvm"]["major"].as_u64();
+    assert_eq!(version, Some(u64::from(jdk.major)));
+}
+
+fn is_calloc(frame: &str) -> bool {
+    ["calloc", "__libc_calloc"].contains(&frame)
+}
+
+/// The native function that is last was called from Java, and Java from the thread's beginning.
+fn assert_from_java(frames: &[String]) {
+    let n = frames.len();
+    assert!(n >= 3, "{frames:#?}");
+    assert_eq!(frames[n - 2], "[java]", "{frames:#?}");
+    assert_eq!(frames.iter().filter(|frame| *frame == "[java]").count(), 1, "{frames:#?}");
+}

@@ -1,0 +1,147 @@
+//! Stacks equal gdb's, frame by frame.
+
+use std::{collections::BTreeMap, process::Command};
+
+use memtrace_tests::{
+    fixtures::built,
+    gdb::{self, Frame},
+    report::{Report, Stack},
+    subject::Subject,
+    turn,
+    watch::{watch, watch_subject},
+};
+
+const MAGIC: u64 = 0x123000;
+const PAGE: u64 = 4096;
+
+/// The frames of a report's stack are those of gdb.
+fn assert_same(fixture: &str, stack: &Stack, expected: &[Frame]) {
+    let same = stack.frames.len() == expected.len()
+        && stack.frames.iter().zip(expected).all(|(name, frame)| frame.is_called(name));
+    assert!(same, "{fixture}: memtrace has {:#?}\ngdb has {expected:#?}", stack.frames);
+}
+
+/// The stacks of a fixture are gdb's, and are called complete.
+fn check(fixture: &str, sizes: &[u64]) {
+    let expected = gdb::stacks(&built(fixture), sizes);
+    let report = watch(fixture, &[], &[]).report;
+    for (size, frames) in &expected {
+        assert_same(fixture, &report.stack_of_size(*size), frames);
+    }
+    assert_states(fixture, &report, &[("approximate", 0), ("truncated", 0), ("broken", 0)]);
+}
+
+fn assert_states(fixture: &str, report: &Report, states: &[(&str, u64)]) {
+    for (state, n) in states {
+        assert_eq!(report.stacks_that_are(state), *n, "{fixture}: {state}");
+    }
+}
+
+/// Deep and recursive stacks, with and without symbols, position independence, dynamic linking
+/// and frame pointers.
+#[test]
+fn plain_calls() {
+    let _turn = turn::together();
+    for fixture in [
+        "stack_deep",
+        "stack_deep_stripped",
+        "stack_deep_static",
+        "stack_deep_static_pie",
+        "stack_deep_no_pie",
+        "stack_deep_frame_pointers",
+        "stack_recursive",
+        "stack_longjmp",
+        "stack_thread",
+    ] {
+        check(fixture, &[MAGIC]);
+    }
+}
+
+/// Through a signal handler: on the same stack, on an alternate one, in a handler that interrupts a
+/// handler, and out of a fault.
+#[test]
+fn signal_handlers() {
+    let _turn = turn::together();
+    check("stack_signal", &[MAGIC, MAGIC + PAGE, MAGIC + 2 * PAGE, MAGIC + 3 * PAGE]);
+}
+
+/// Through the PLT of a library without frame pointers, and through one that uses rbp for something else.
+#[test]
+fn libraries_without_frame_pointers() {
+    let _turn = turn::together();
+    check("stack_plt", &[MAGIC]);
+    check("stack_nofp", &[MAGIC]);
+}
+
+/// A stack that fits into the copy is whole; of a larger one the inner part is right, and it says so.
+#[test]
+fn large_stacks() {
+    let _turn = turn::together();
+    let expected = gdb::stacks(&built("stack_alloca"), &[MAGIC, MAGIC + PAGE]);
+    let report = watch("stack_alloca", &[], &[]).report;
+    assert_same("40 KiB", &report.stack_of_size(MAGIC), &expected[&MAGIC]);
+
+    let cut = report.stack_of_size(MAGIC + PAGE);
+    assert_eq!(cut.frames[0], "[truncated]");
+    let whole = &expected[&(MAGIC + PAGE)];
+    // main's caller is beyond the copy: with_room, map_magic and mmap are left.
+    let inner = Stack { frames: cut.frames[1..].to_vec(), ..cut };
+    assert_same("200 KiB", &inner, &whole[whole.len() - 3..]);
+    assert_states("stack_alloca", &report, &[("truncated", 1), ("approximate", 0), ("broken", 0)]);
+}
+
+/// A library that is opened late, and whose file is deleted or replaced then, is still unwound and named.
+#[test]
+fn late_library() {
+    let _turn = turn::together();
+    for how in ["keep", "delete", "replace"] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let library = folder.path().join("late.so");
+        std::fs::copy(built("late_lib"), &library).unwrap();
+        let report = watch("dl_late", &[how, library.to_str().unwrap()], &[]).report;
+        for size in [MAGIC, MAGIC + PAGE] {
+            let frames = report.stack_of_size(size).frames;
+            let inner: Vec<&str> = frames.iter().rev().take(4).rev().map(String::as_str).collect();
+            assert!(inner[3].starts_with("mmap") || inner[3] == "__mmap", "{how}: {frames:?}");
+            assert_eq!(inner[..3], ["main", "late_map", "late_inner"], "{how}: {frames:?}");
+        }
+        assert_states(how, &report, &[("approximate", 0), ("truncated", 0), ("broken", 0)]);
+    }
+}
+
+/// A library whose file was replaced before memtrace came is not read from the new file.
+#[test]
+fn library_replaced_before_the_attach() {
+    let _turn = turn::together();
+    // The same build under another name takes the place of the running program.
+    let folder = tempfile::TempDir::new().unwrap();
+    let program = folder.path().join("program");
+    std::fs::copy(built("stack_deep"), &program).unwrap();
+    let subject = Subject::ready(&program, &[]);
+    std::fs::remove_file(&program).unwrap();
+    std::fs::copy(built("stack_recursive"), &program).unwrap();
+    let report = watch_subject(subject, &[]).report;
+    let expected: BTreeMap<u64, Vec<Frame>> = gdb::stacks(&built("stack_deep"), &[MAGIC]);
+    assert_same("replaced", &report.stack_of_size(MAGIC), &expected[&MAGIC]);
+}
+
+/// The libraries of a target in another mount namespace are found through its own root.
+#[test]
+fn another_mount_namespace() {
+    let _turn = turn::together();
+    let folder = tempfile::TempDir::new().unwrap();
+    let (program, library) = (built("dl_late"), built("late_lib"));
+    let script = "mount -t tmpfs inner \"$1\" && cp \"$2\" \"$1/program\" && cp \"$3\" \"$1/late.so\" && \
+                  exec \"$1/program\" keep \"$1/late.so\" --wait";
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .arg(program)
+        .arg(library);
+    let report = watch_subject(Subject::start(&mut unshare), &[]).report;
+    assert!(!folder.path().join("program").exists(), "the target is in this namespace");
+    let frames = report.stack_of_size(MAGIC).frames;
+    let named = ["main", "late_map", "late_inner"];
+    assert!(frames.windows(3).any(|window| window == named), "{frames:?}");
+}

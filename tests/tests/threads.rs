@@ -1,0 +1,137 @@
+//! Names of threads, from the kernel and from the JVM's thread dump.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, process::Command};
+
+use memtrace_tests::{
+    fixtures::built,
+    java::{all_jdks, system_jdk},
+    memtrace::Memtrace,
+    skip::{has_tool, runs_all, skip},
+    subject::Subject,
+    turn,
+    watch::{watch, watch_java, watch_subject},
+};
+
+/// Threads that were renamed have their last name, and those that have ended keep it, with what they hold.
+#[test]
+fn renamed_and_ended() {
+    let _turn = turn::together();
+    let watched = watch("threads", &[], &[]);
+    let mapped = watched.said.numbers_of("thread", "mapped");
+    let live = watched.said.numbers_of("thread", "live");
+    for (tid, name) in watched.said.texts_of("thread", "name") {
+        let thread = watched.report.thread(tid);
+        assert_eq!((thread.name.as_str(), thread.name_from.as_str()), (name, "comm"));
+        assert_eq!((thread.mapped, thread.live), (mapped[&tid], live[&tid]), "{name}");
+    }
+}
+
+/// A thread name can hold any byte; nothing of it gets through that a terminal or a folded file would obey.
+#[test]
+fn hostile_names() {
+    let _turn = turn::together();
+    let watched = watch("names", &[], &["--folded", "-"]);
+    let mapped = watched.said.numbers_of("thread", "mapped");
+    for (tid, hex) in watched.said.texts_of("thread", "name_hex") {
+        let thread = watched.report.thread(tid);
+        assert_eq!(thread.mapped, mapped[&tid], "{hex}");
+        let bytes: Vec<u8> = hex_bytes(hex);
+        // The report keeps what is text: JSON can say it. A part that is none is replaced.
+        let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+        let wanted = letters(&String::from_utf8_lossy(&bytes));
+        assert!(letters(&thread.name).contains(&wanted), "{hex}: {:?}", thread.name);
+    }
+    for line in watched.outcome.stdout.lines() {
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        let (stack, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<u64>().is_ok(), "{line:?}");
+        let thread = stack.split(';').next().unwrap();
+        assert!(thread.starts_with('[') && thread.ends_with(']'), "{line:?}");
+        assert!(thread.contains(" tid="), "{line:?}");
+    }
+    let lines: u64 = watched.outcome.stdout.lines().count() as u64;
+    assert_eq!(lines, mapped.len() as u64, "one line a thread: {}", watched.outcome.stdout);
+    let said = &watched.outcome.stderr;
+    assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+}
+
+fn hex_bytes(hex: &str) -> Vec<u8> {
+    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+    (0..hex.len()).step_by(2).map(byte).collect()
+}
+
+const JAVA_NAMES: [&str; 6] = [
+    "a-thread-with-a-name-longer-than-the-kernel-keeps",
+    "fäden-λ-線程-🧵",
+    "quoted \"name\" with #12 and tid=0x1",
+    "semi;colon\\back",
+    "http-nio-8080-exec-1",
+    "",
+];
+
+/// Without being asked, memtrace uses the kernel's names, of 15 bytes.
+#[test]
+fn java_names_of_the_kernel() {
+    let _turn = turn::together();
+    let watched = watch_java(&system_jdk(), "ThreadNames", &[], &[]);
+    let thread = watched.report.thread_named("a-thread-with-a");
+    assert_eq!((thread.inflaters, thread.name_from.as_str()), (1, "comm"));
+}
+
+/// With `--jstack attach` the threads that live have their whole names, from every JVM.
+#[test]
+fn java_names_by_attach() {
+    let _turn = turn::together();
+    let jdks = if runs_all() { all_jdks() } else { vec![system_jdk()] };
+    for jdk in jdks {
+        let watched = watch_java(&jdk, "ThreadNames", &[], &["--jstack", "attach"]);
+        for (i, name) in JAVA_NAMES.iter().enumerate() {
+            let threads = watched.report.threads();
+            let found = threads.iter().find(|thread| thread.inflaters == i as u64 + 1);
+            let thread = found.unwrap_or_else(|| panic!("{jdk:?}: {name:?} in {threads:#?}"));
+            // Every second thread has ended before the dump.
+            if i % 2 == 0 {
+                assert_eq!(thread.name, *name, "{jdk:?}");
+                assert_eq!(thread.name_from, "jstack", "{jdk:?}");
+            } else {
+                assert_eq!(thread.name_from, "comm", "{jdk:?}");
+            }
+        }
+    }
+}
+
+/// A thread dump that was saved while the threads lived names them in a recorded trace.
+#[test]
+fn java_names_from_a_file() {
+    let _turn = turn::together();
+    if !has_tool("jstack") {
+        return skip("threads::java_names_from_a_file", "no jstack");
+    }
+    let mut subject = Subject::ready_java(&system_jdk(), &[], "ThreadNames", &[]);
+    let tracing = Memtrace::of_process(subject.pid()).recorded().attached();
+    subject.finish();
+    let dump = Command::new("jstack").arg(subject.pid().to_string()).output().unwrap();
+    let outcome = tracing.stop();
+    assert!(subject.leave().success());
+
+    let saved = tempfile::NamedTempFile::new().unwrap();
+    fs::write(saved.path(), &dump.stdout).unwrap();
+    let replayed = Memtrace::with_json().arg("report").arg(outcome.file("trace.mt"));
+    let report = replayed.arg("--jstack").arg(saved.path()).run().report();
+    let thread = report.thread_named(JAVA_NAMES[0]);
+    assert_eq!((thread.inflaters, thread.name_from.as_str()), (1, "jstack"));
+}
+
+/// A process that is no JVM is watched as well, and that is said.
+#[test]
+fn jstack_of_what_is_no_jvm() {
+    let _turn = turn::together();
+    let subject = Subject::ready(&built("threads"), &[]);
+    let outcome = Memtrace::of_process(subject.pid()).args(["--jstack", "attach"]).run();
+    assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("not a HotSpot JVM"), "{}", outcome.stderr);
+    // Above all it has not been sent a signal that it does not handle.
+    assert!(watch_subject(subject, &[]).outcome.status.success());
+}
