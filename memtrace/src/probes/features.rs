@@ -140,7 +140,7 @@ mod tests {
     /// What is refused says why, and a known obstacle says what to do.
     #[test]
     fn refusals() {
-        let refused = Refused::from(super::super::Obstacle::NoSysfs.into());
+        let refused = Refused::from(anyhow::Error::from(super::super::Obstacle::NoSysfs));
         assert_eq!(refused.hint.as_deref(), Some("`mount -t sysfs sysfs /sys` mounts it"));
         let verifier =
             anyhow::anyhow!("returned EINVAL. Verifier output: R1 !read_ok\nprocessed 5");

@@ -36,7 +36,7 @@ pub fn of_kernel(features: &Features) -> Vec<Check> {
     match ring_bytes {
         Ok(bytes) => checks.push(Check::ok("ring buffer", ring(*bytes))),
         Err(refused) => {
-            checks.extend(Some(refused).filter(is_new).map(|refused| no_ring(refused)));
+            checks.extend(Some(refused).filter(is_new).map(no_ring));
         }
     }
     checks.extend(perf_event(conditions, probes.as_ref().ok().copied()));
