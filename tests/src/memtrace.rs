@@ -89,6 +89,11 @@ impl Memtrace {
         Self::with_json().arg("--pid").arg(pid.to_string())
     }
 
+    /// memtrace that reads the trace at `path` and writes its report as JSON.
+    pub fn report_of(path: &Path) -> Self {
+        Self::new().arg("report").arg(path).file("--json", "report.json")
+    }
+
     /// The same, recorded in a trace file too.
     #[must_use]
     pub fn recorded(self) -> Self {

@@ -184,7 +184,7 @@ fn memtrace_killed() {
     subject.done();
     assert!(subject.leave().success());
 
-    let replayed = Memtrace::with_json().arg("report").arg(outcome.file("trace.mt")).run();
+    let replayed = Memtrace::report_of(&outcome.file("trace.mt")).run();
     assert_eq!(replayed.code(), Some(3), "{}", replayed.stderr);
     assert_one_line(&replayed.stderr, "trace.mt");
     let report = replayed.report_anyhow();
