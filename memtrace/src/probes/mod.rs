@@ -9,6 +9,7 @@ mod code_maps;
 mod counters;
 mod kernel_offsets;
 mod misses;
+mod ring;
 mod tracefs;
 mod zlib;
 
@@ -21,7 +22,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{HashMap, MapData, RingBuf},
+    maps::{HashMap, RingBuf},
     programs::{
         BtfTracePoint, Program, ProgramError, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
@@ -30,6 +31,7 @@ use aya::{
 use memtrace_common::{KernelOffsets, TargetFlags};
 
 pub use counters::Counters;
+pub use ring::{Messages, Ring};
 pub use tracefs::is_mounted as tracefs_is_mounted;
 
 use code_maps::CodeMaps;
@@ -105,16 +107,17 @@ impl Probes {
         Ok(Self { ebpf, counters, options, probed: HashSet::new(), code_maps: None, missed: None })
     }
 
-    /// The kernel side's debug messages, for whoever wants to log them.
-    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>> {
-        aya_log::EbpfLogger::init(&mut self.ebpf)
-            .context("failed to read the kernel side's messages")
+    /// The kernel side's debug messages.
+    pub fn messages(&mut self) -> Result<Messages> {
+        let logger = aya_log::EbpfLogger::init(&mut self.ebpf)
+            .context("failed to read the kernel side's messages")?;
+        Ok(Messages(logger))
     }
 
     /// Takes the ring buffer; only the first call gets it.
-    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
+    pub fn take_ring(&mut self) -> Result<Ring> {
         let map = self.ebpf.take_map("EVENTS").context("the ring buffer is taken already")?;
-        RingBuf::try_from(map).context("failed to map the ring buffer")
+        Ok(Ring(RingBuf::try_from(map).context("failed to map the ring buffer")?))
     }
 
     /// What the kernel side has counted.

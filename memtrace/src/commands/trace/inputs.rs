@@ -3,8 +3,6 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use aya::maps::{MapData, RingBuf};
-use aya_log::EbpfLogger;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     select,
@@ -15,7 +13,10 @@ use tokio::{
 };
 
 use super::super::{args::TraceArgs, failure::Failure, jstack};
-use crate::{probes::Probes, trace::ThreadName};
+use crate::{
+    probes::{Messages, Probes, Ring},
+    trace::ThreadName,
+};
 
 /// The ring buffer wakes nobody for a single event; it is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(40);
@@ -42,8 +43,8 @@ pub(super) enum Input {
 
 /// Where inputs come from.
 pub(super) struct Inputs {
-    ring: AsyncFd<RingBuf<MapData>>,
-    logger: Option<AsyncFd<EbpfLogger<&'static dyn log::Log>>>,
+    ring: AsyncFd<Ring>,
+    messages: Option<AsyncFd<Messages>>,
     look: Interval,
     second: Interval,
     end: Instant,
@@ -61,11 +62,11 @@ impl Inputs {
         let ring =
             unsafe { AsyncFd::register_with_interest(probes.take_ring()?, Interest::READABLE) };
         let ring = ring.context("failed to wait for the ring buffer")?;
-        let logger = if args.outputs.verbose >= 2 {
-            // SAFETY: the logger owns its ring buffer's descriptor and keeps it until it is dropped.
-            let logger =
-                unsafe { AsyncFd::register_with_interest(probes.logger()?, Interest::READABLE) };
-            Some(logger.context("failed to wait for the kernel side's messages")?)
+        let messages = if args.outputs.verbose >= 2 {
+            // SAFETY: they own their ring buffer's descriptor and keep it until they are dropped.
+            let messages =
+                unsafe { AsyncFd::register_with_interest(probes.messages()?, Interest::READABLE) };
+            Some(messages.context("failed to wait for the kernel side's messages")?)
         } else {
             None
         };
@@ -73,7 +74,7 @@ impl Inputs {
         let asks = args.outputs.jstack.as_deref().is_some_and(jstack::is_attach);
         Ok(Self {
             ring,
-            logger,
+            messages,
             look: every(LOOK_EVERY),
             second: every(Duration::from_secs(1)),
             end: Instant::now() + args.duration.unwrap_or(FAR_AWAY),
@@ -87,8 +88,18 @@ impl Inputs {
 
     /// The next thing that happens. What ends the trace comes first, events come last: they never stop in a storm.
     pub(super) async fn next(&mut self) -> Input {
-        let Self { ring, logger, look, second, end, interrupt, terminate, hang_up, report, named } =
-            self;
+        let Self {
+            ring,
+            messages,
+            look,
+            second,
+            end,
+            interrupt,
+            terminate,
+            hang_up,
+            report,
+            named,
+        } = self;
         select! {
             biased;
             _ = interrupt.recv() => Input::Asked,
@@ -98,7 +109,7 @@ impl Inputs {
             _ = report.recv() => Input::Report,
             Some(names) = named.recv() => Input::Named(names),
             _ = second.tick() => Input::Second,
-            () = flush(logger.as_mut()), if logger.is_some() => Input::Events,
+            () = flush(messages.as_mut()), if messages.is_some() => Input::Events,
             _ = look.tick() => Input::Events,
             guard = ring.readable() => {
                 if let Ok(mut guard) = guard {
@@ -110,15 +121,15 @@ impl Inputs {
     }
 
     /// The ring buffer.
-    pub(super) fn ring(&mut self) -> &mut RingBuf<MapData> {
+    pub(super) fn ring(&mut self) -> &mut Ring {
         self.ring.get_mut()
     }
 }
 
-async fn flush(logger: Option<&mut AsyncFd<EbpfLogger<&'static dyn log::Log>>>) {
-    let Some(logger) = logger else { return };
-    if let Ok(mut guard) = logger.readable_mut().await {
-        guard.get_inner_mut().flush();
+async fn flush(messages: Option<&mut AsyncFd<Messages>>) {
+    let Some(messages) = messages else { return };
+    if let Ok(mut guard) = messages.readable_mut().await {
+        guard.get_inner_mut().log();
         guard.clear_ready();
     }
 }

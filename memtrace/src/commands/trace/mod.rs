@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     probes::{self, Probes},
+    report::escape,
     target::{
         self,
         launch::{self, Running, User, Waiting},
@@ -74,6 +75,9 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     match &subject {
         Subject::Process(_) => session.begin_process(),
         Subject::Command(_, command) => session.begin_command(command.clone()),
+    }
+    if !args.outputs.quiet {
+        to_stderr(&format!("memtrace: tracing {}; Ctrl-C ends the trace\n", subject.name()));
     }
     let running = subject.release()?;
     let (recording, why) = runtime.block_on(follow(session, inputs, args, names));
@@ -127,6 +131,14 @@ impl Subject {
             Self::Process(pid) => *pid,
             Self::Command(waiting, _) => waiting.pid,
         }
+    }
+
+    fn name(&self) -> String {
+        let (pid, command) = match self {
+            Self::Process(pid) => (*pid, target::command_line(*pid)),
+            Self::Command(waiting, command) => (waiting.pid, command.clone()),
+        };
+        format!("process {pid} ({})", escape::line(command.first().map_or("?", String::as_str)))
     }
 
     /// A Java launcher's zlib is probed before it runs, so that its very first Inflater is seen.

@@ -3,17 +3,17 @@
 use std::{
     collections::BTreeSet,
     fs::File,
+    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
-use aya::maps::{MapData, RingBuf};
 use memtrace_common::{Counter, Kind};
 
 use super::{clock, self_use::SelfUse};
 use crate::{
     events::{CodeChange, CodeRecord, Event, Window},
     ledger::{self, Before, Meaning, NameFrom, Sample, What},
-    probes::Probes,
+    probes::{Probes, Ring},
     stacks::{New, StackId, Stacks},
     target::{self, JavaHome},
     trace::{End, Jvm, Record, Recording, Target, ThreadName, Why, Writer},
@@ -117,17 +117,13 @@ impl Session {
     }
 
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
-    pub(super) fn drain(&mut self, ring: &mut RingBuf<MapData>) -> bool {
+    pub(super) fn drain(&mut self, ring: &mut Ring) -> bool {
         let (began, began_ns) = (Instant::now(), clock::now_ns());
         self.read_code_maps();
-        let mut is_empty = true;
-        while let Some(record) = ring.next() {
-            self.take(&record);
-            if began.elapsed() > TURN {
-                is_empty = false;
-                break;
-            }
-        }
+        let is_empty = ring.read(|record| {
+            self.take(record);
+            if began.elapsed() > TURN { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
         while let Some(tgid) = self.code_is_new.pop_first() {
             self.look_at_code(tgid);
         }
@@ -189,12 +185,7 @@ impl Session {
     }
 
     /// Detaches, reads what is still on its way, and ends the trace.
-    pub(super) fn finish(
-        mut self,
-        ring: &mut RingBuf<MapData>,
-        why: Why,
-        status: Option<i32>,
-    ) -> Recording {
+    pub(super) fn finish(mut self, ring: &mut Ring, why: Why, status: Option<i32>) -> Recording {
         self.probes.detach();
         while !self.drain(ring) {}
         self.release(u64::MAX);
