@@ -134,6 +134,14 @@ impl Stacks {
         }
     }
 
+    /// Reads all code of process `tgid` before its first event: later the ring buffer would fill meanwhile.
+    pub fn prepare(&mut self, tgid: u32) {
+        self.refresh(tgid);
+        if let Some(process) = self.processes.get(&tgid) {
+            process.modules.prepare();
+        }
+    }
+
     /// Process `tgid` has mapped code.
     pub fn map_code(&mut self, tgid: u32, mapping: &Mapping) {
         self.processes.entry(tgid).or_default().modules.add(tgid, mapping);

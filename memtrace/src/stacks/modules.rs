@@ -110,6 +110,13 @@ impl Modules {
         self.areas.splice(first..first + n_replaced, [new]);
     }
 
+    /// Reads every file now, so that no stack has to wait for it.
+    pub(super) fn prepare(&self) {
+        self.by_file.values().for_each(|module| {
+            module.content();
+        });
+    }
+
     /// The code of a child, which has its parent's mappings.
     pub(super) fn inherited(&self) -> Self {
         Self { areas: self.areas.clone(), by_file: self.by_file.clone(), has_jvm: self.has_jvm }

@@ -64,7 +64,6 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     // A command's children belong to it; whoever attaches decides.
     probes.add_target(subject.pid(), args.follow || args.pid.is_none())?;
     subject.probe_ahead(&mut probes);
-    probes.attach()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("failed to start the event loop")?;
     let inputs = {
@@ -73,9 +72,10 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     };
     let mut session = Session::new(subject.pid(), args.zlib, probes, file);
     match &subject {
-        Subject::Process(_) => session.begin_process(),
-        Subject::Command(_, command) => session.begin_command(command.clone()),
+        Subject::Process(_) => session.begin_process()?,
+        Subject::Command(_, command) => session.begin_command(command.clone())?,
     }
+    self_use::hurry();
     if !args.outputs.quiet {
         to_stderr(&format!("memtrace: tracing {}; Ctrl-C ends the trace\n", subject.name()));
     }

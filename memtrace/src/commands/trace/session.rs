@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Result;
 use memtrace_common::{Counter, Kind};
 
 use super::{clock, self_use::SelfUse};
@@ -85,16 +86,24 @@ impl Session {
         }
     }
 
-    /// Takes note of what is about to be traced: a command that has not begun.
-    pub(super) fn begin_command(&mut self, command: Vec<String>) {
+    /// Attaches to a command that has not begun.
+    pub(super) fn begin_command(&mut self, command: Vec<String>) -> Result<()> {
+        self.probes.attach()?;
+        self.name_target(command);
+        Ok(())
+    }
+
+    fn name_target(&mut self, command: Vec<String>) {
         self.put(Record::Features(self.probes.features()));
         self.put(Record::Target(Target { pid: self.root, command, ..Target::default() }));
     }
 
-    /// Takes note of the process as it is when tracing begins.
-    pub(super) fn begin_process(&mut self) {
+    /// Attaches to a process that runs, and takes note of it as it is when tracing begins.
+    pub(super) fn begin_process(&mut self) -> Result<()> {
         let root = self.root;
-        self.begin_command(target::command_line(root));
+        self.stacks.prepare(root);
+        self.probes.attach()?;
+        self.name_target(target::command_line(root));
         let now_ns = clock::now_ns();
         for tid in target::threads(root) {
             if let Some(name) = target::comm(root, tid) {
@@ -114,6 +123,7 @@ impl Session {
         self.stacks.refresh(root);
         self.look_at_code(root);
         self.sample();
+        Ok(())
     }
 
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
