@@ -110,11 +110,11 @@ fn exit(ctx: &TracePointContext) -> Option<()> {
     Some(())
 }
 
-/// A library was mapped: user space reads the maps while the process is alive.
+/// What user space must look at the process for, while it is as it is: a library that was mapped, a segment's size.
 #[inline(always)]
 fn wake_for(kind: Kind, args: &[u64; 5]) -> Wake {
     let maps_code = kind == Kind::MMAP && args[2] & PROT_EXEC != 0 && args[3] & MAP_ANONYMOUS == 0;
-    if maps_code { Wake::Now } else { Wake::Later }
+    if maps_code || kind == Kind::SHMAT { Wake::Now } else { Wake::Later }
 }
 
 #[inline(always)]

@@ -7,6 +7,7 @@ mod java;
 pub mod launch;
 pub mod maps;
 mod process;
+mod segment;
 
 pub use allocator::allocator;
 pub use java::{JavaHome, feature_release, launcher_zlib_files, zlib_files};
@@ -14,3 +15,4 @@ pub use process::{
     FindError, Memory, check, check_program, comm, command_line, is_alive, memory, namespace_tid,
     resolve_command, threads,
 };
+pub use segment::segment_bytes;

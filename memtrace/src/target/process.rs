@@ -35,7 +35,7 @@ pub enum FindError {
     #[error("process {0} is a 32-bit program; only 64-bit programs are traced")]
     Bits32(u32),
     /// It could not be looked at.
-    #[error("failed to look at process {pid}: {source}")]
+    #[error("failed to look at process {pid}")]
     Io {
         /// The process.
         pid: u32,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use memtrace_common::{Counter, Kind};
+use memtrace_common::{Counter, EventHeader, Kind};
 
 use super::{clock, self_use::SelfUse};
 use crate::{
@@ -54,6 +54,8 @@ pub(super) struct Session {
     live: BTreeSet<u32>,
     newest_ns: u64,
     n_undecoded: u64,
+    /// System V segments whose size could not be found out.
+    n_sizes_unknown: u64,
     status: Option<i32>,
 }
 
@@ -82,6 +84,7 @@ impl Session {
             live: BTreeSet::from([root]),
             newest_ns: 0,
             n_undecoded: 0,
+            n_sizes_unknown: 0,
             status: None,
         }
     }
@@ -233,7 +236,7 @@ impl Session {
         self.follow_life(&event);
         let stack = if event.kind.has_stack() { self.resolve(&event) } else { StackId::NOT_KEPT };
         for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
-            let what = self.complete(header.tgid, what);
+            let what = self.complete(header, what);
             let (tgid, tid) = (header.tgid, header.tid);
             self.window
                 .push(time_ns, Timed::Event(ledger::Event { time_ns, tgid, tid, stack, what }));
@@ -251,15 +254,13 @@ impl Session {
         id
     }
 
-    /// The size of a System V segment is no argument of the call: it is the size of the mapping.
-    fn complete(&self, tgid: u32, what: What) -> What {
+    /// The size of a System V segment is no argument of the call.
+    fn complete(&mut self, header: &EventHeader, what: What) -> What {
         let What::Shmat { addr, .. } = what else { return what };
-        let mappings = target::maps::read(tgid).unwrap_or_default();
-        let len = mappings
-            .iter()
-            .find(|mapping| mapping.start == addr)
-            .map_or(0, target::maps::Mapping::size_bytes);
-        What::Shmat { addr, len }
+        let id = header.args[0] as i32;
+        let len = target::segment_bytes(header.tgid, id, addr);
+        self.n_sizes_unknown += u64::from(len.is_none());
+        What::Shmat { addr, len: len.unwrap_or_default() }
     }
 
     fn rename(&mut self, event: &Event<'_>) {
@@ -397,6 +398,7 @@ impl Session {
         );
         let stacks = &self.stacks.losses;
         losses.push(("undecoded".into(), self.n_undecoded));
+        losses.push(("segment_size".into(), self.n_sizes_unknown));
         losses.push(("out_of_order".into(), self.window.n_late));
         losses.push(("stacks_not_kept".into(), stacks.not_kept));
         let failed = Kind::ALL
