@@ -11,8 +11,11 @@ use crate::{
     turn::Lock,
 };
 
-/// The options of the JVM that the demo application needs on every JDK.
-pub const JVM_OPTIONS: [&str; 3] = ["-Xmx1g", "--add-opens", "java.base/java.lang=ALL-UNNAMED"];
+/// The options of the JVM that the demo application is run with: the opened package is what its old
+/// libraries need on every JDK, and a heap of one size, as servers have it, is not obtained bit by bit
+/// by whichever thread collects garbage.
+pub const JVM_OPTIONS: [&str; 4] =
+    ["-Xms1g", "-Xmx1g", "--add-opens", "java.base/java.lang=ALL-UNNAMED"];
 
 /// The demo application's jar: the one that `MEMTRACE_DEMO_JAR` names, else built by Maven once.
 pub fn jar() -> PathBuf {

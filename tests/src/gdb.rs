@@ -1,7 +1,7 @@
 //! Reference stacks: what gdb says the stack is when a fixture maps.
 //!
-//! gdb runs the fixture, stops at each mmap of a wanted size, and lists frames and mappings. Inlined
-//! functions are left out: they have no frame.
+//! gdb runs the fixture, stops at each mmap of a wanted size, and lists frames and mappings. Functions
+//! that were inlined, or that jumped to another at their end, are left out: they have no frame.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ def show(size):
     print("stack %d" % size)
     frame = gdb.newest_frame()
     while frame is not None:
-        if frame.type() != gdb.INLINE_FRAME:
+        if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
             kind = "signal" if frame.type() == gdb.SIGTRAMP_FRAME else "call"
             symbol = gdb.execute("info symbol %d" % frame.pc(), to_string=True).split()[0]
             print("frame %s %d %s" % (kind, frame.pc(), symbol))

@@ -16,9 +16,6 @@ use tempfile::TempDir;
 
 use crate::{fixtures::target_dir, report::Report, subject::send};
 
-/// What memtrace says on stderr when every probe is attached.
-const ATTACHED: &str = "memtrace: tracing ";
-
 /// How long attaching may take on a loaded machine, and how long ending.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -92,6 +89,11 @@ impl Memtrace {
         Self::with_json().arg("--pid").arg(pid.to_string())
     }
 
+    /// memtrace that reads the trace at `path` and writes its report as JSON.
+    pub fn report_of(path: &Path) -> Self {
+        Self::new().arg("report").arg(path).file("--json", "report.json")
+    }
+
     /// The same, recorded in a trace file too.
     #[must_use]
     pub fn recorded(self) -> Self {
@@ -142,8 +144,16 @@ impl Memtrace {
 
     /// Runs it up to the point where it traces.
     pub fn attached(self) -> Tracing {
-        let tracing = self.start();
-        tracing.await_line(ATTACHED);
+        let mut tracing = self.start();
+        let deadline = Instant::now() + PATIENCE;
+        while !tracing.awaits_events() {
+            let ended = tracing.child.try_wait().expect("it is our child");
+            if ended.is_some() || Instant::now() > deadline {
+                let outcome = tracing.end();
+                panic!("memtrace did not attach ({}): {}", outcome.status, outcome.stderr);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
         tracing
     }
 
@@ -181,25 +191,29 @@ impl Tracing {
         self.child.id()
     }
 
-    /// Waits until it says a line that begins with `start`.
-    pub fn await_line(&self, start: &str) {
-        self.await_that(start, |line| line.starts_with(start));
+    /// Whether it has done everything that comes before waiting for the first event: it would obey Ctrl-C,
+    /// and it sleeps in epoll.
+    fn awaits_events(&self) -> bool {
+        let read = |name| fs::read_to_string(format!("/proc/{}/{name}", self.pid()));
+        let status = read("status").unwrap_or_default();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let obeys = caught.is_some_and(|mask| mask & (1 << (libc::SIGINT - 1)) != 0);
+        let call = read("syscall").unwrap_or_default();
+        let number: Option<i64> = call.split(' ').next().and_then(|number| number.parse().ok());
+        obeys && [Some(libc::SYS_epoll_wait), Some(libc::SYS_epoll_pwait)].contains(&number)
     }
 
     /// Waits until it says a line with `part` in it; later lines are left for the next wait.
     pub fn await_part(&self, part: &str) {
-        self.await_that(part, |line| line.contains(part));
-    }
-
-    fn await_that(&self, what: &str, is_it: impl Fn(&str) -> bool) {
         let mut heard = String::new();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) if is_it(&line) => return,
+                Ok(line) if line.contains(part) => return,
                 Ok(line) => heard = heard + &line + "\n",
-                Err(e) => panic!("memtrace did not say `{what}`: {e}; it said:\n{heard}"),
+                Err(e) => panic!("memtrace did not say `{part}`: {e}; it said:\n{heard}"),
             }
         }
     }

@@ -17,6 +17,8 @@ pub struct Stack {
     pub value: u64,
     /// How many events it stands for.
     pub events: u64,
+    /// `complete`, or what it is instead.
+    pub quality: String,
     /// Outermost first.
     pub frames: Vec<String>,
 }
@@ -103,8 +105,13 @@ impl Report {
 
     /// The one stack that mapped `size` bytes in one call.
     pub fn stack_of_size(&self, size: u64) -> Stack {
+        self.stack_of(size, 1)
+    }
+
+    /// The one stack that mapped `size` bytes in `n` calls.
+    pub fn stack_of(&self, size: u64, n: u64) -> Stack {
         let mut all = self.stacks("mapped");
-        all.retain(|stack| stack.value == size && stack.events == 1);
+        all.retain(|stack| stack.value == size && stack.events == n);
         assert_eq!(all.len(), 1, "stacks of {size:#x} bytes: {all:#?} in {}", self.0["stacks"]);
         all.remove(0)
     }
@@ -129,6 +136,7 @@ fn stack(row: &Value) -> Stack {
         tid: number(row, "tid") as u32,
         value: number(row, "value"),
         events: number(row, "events"),
+        quality: row["quality"].as_str().unwrap_or("complete").to_owned(),
         frames: frames.iter().map(frame).collect(),
     }
 }

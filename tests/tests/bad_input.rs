@@ -164,7 +164,7 @@ fn wrong_arguments() {
         (&["--pid", "-5"], "-5"),
         (&["--pid", "1", "--", "true"], "--pid"),
         (&["--pid", "1", "--duration", "soon"], "soon"),
-        (&["--pid", "1", "--min-size", "5X"], "5X"),
+        (&["--pid", "1", "-o", "/dev/null", "--max-size", "5X"], "5X"),
         (&["--pid", "1", "--metric", "moods"], "moods"),
         (&["--no-such-option"], "--no-such-option"),
     ];

@@ -48,7 +48,7 @@ fn stacks_add_up() {
 #[test]
 fn reused_addresses() {
     let _turn = turn::together();
-    let watched = watch("reuse", &["8", "5000"], &[]);
+    let watched = watch("reuse", &["8", "1000"], &[]);
     let (said, report) = (&watched.said, &watched.report);
     assert!(report.lost().is_empty(), "{:?}", report.lost());
     assert_eq!(report.events("mmap"), said.number("mmap"));

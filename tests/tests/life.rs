@@ -63,8 +63,10 @@ fn command_that_cannot_start() {
     }
 }
 
+/// One line says what failed, with `part` in it.
 fn assert_one_line(stderr: &str, part: &str) {
-    let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("memtrace: ")).collect();
+    let is_error = |line: &&str| line.starts_with("memtrace: ") && !line.contains(": tracing ");
+    let lines: Vec<&str> = stderr.lines().filter(is_error).collect();
     assert_eq!(lines.len(), 1, "{stderr}");
     assert!(lines[0].contains(part), "{stderr}");
 }
@@ -184,7 +186,7 @@ fn memtrace_killed() {
     subject.done();
     assert!(subject.leave().success());
 
-    let replayed = Memtrace::with_json().arg("report").arg(outcome.file("trace.mt")).run();
+    let replayed = Memtrace::report_of(&outcome.file("trace.mt")).run();
     assert_eq!(replayed.code(), Some(3), "{}", replayed.stderr);
     assert_one_line(&replayed.stderr, "trace.mt");
     let report = replayed.report_anyhow();

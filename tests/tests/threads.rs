@@ -5,13 +5,12 @@
 use std::{fs, process::Command};
 
 use memtrace_tests::{
-    fixtures::built,
     java::{all_jdks, system_jdk},
     memtrace::Memtrace,
     skip::{has_tool, runs_all, skip},
     subject::Subject,
     turn,
-    watch::{watch, watch_java, watch_subject},
+    watch::{watch, watch_java},
 };
 
 /// Threads that were renamed have their last name, and those that have ended keep it, with what they hold.
@@ -118,20 +117,19 @@ fn java_names_from_a_file() {
 
     let saved = tempfile::NamedTempFile::new().unwrap();
     fs::write(saved.path(), &dump.stdout).unwrap();
-    let replayed = Memtrace::with_json().arg("report").arg(outcome.file("trace.mt"));
+    let replayed = Memtrace::report_of(&outcome.file("trace.mt"));
     let report = replayed.arg("--jstack").arg(saved.path()).run().report();
     let thread = report.thread_named(JAVA_NAMES[0]);
     assert_eq!((thread.inflaters, thread.name_from.as_str()), (1, "jstack"));
 }
 
-/// A process that is no JVM is watched as well, and that is said.
+/// A process that is no JVM is not asked for names, and that is said.
 #[test]
 fn jstack_of_what_is_no_jvm() {
     let _turn = turn::together();
-    let subject = Subject::ready(&built("threads"), &[]);
-    let outcome = Memtrace::of_process(subject.pid()).args(["--jstack", "attach"]).run();
-    assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("not a HotSpot JVM"), "{}", outcome.stderr);
-    // Above all it has not been sent a signal that it does not handle.
-    assert!(watch_subject(subject, &[]).outcome.status.success());
+    let watched = watch("threads", &[], &["--jstack", "attach"]);
+    let notes = watched.report.value()["notes"].to_string();
+    assert!(notes.contains("not a HotSpot JVM"), "{notes}");
+    // Above all the process has not been sent a signal that it does not handle: it went on to its end.
+    assert_eq!(watched.report.events("mmap"), 14);
 }
