@@ -10,7 +10,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use crate::subject::send;
+use crate::{fixtures::target_dir, subject::send, turn::Lock};
 
 /// The system calls that are counted.
 pub const SYSCALLS: [&str; 10] = [
@@ -37,12 +37,15 @@ const STREAMS: [(&str, &str); 4] = [
 /// A bpftrace that counts.
 #[derive(Debug)]
 pub struct Counting {
+    /// When two begin at once, one may never run its `BEGIN`.
+    _one_at_a_time: Lock,
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
 
 /// Starts counting what process `pid` does, and of `libzip` too if it is named.
 pub fn count(pid: u32, libzip: Option<&Path>) -> Counting {
+    let one_at_a_time = Lock::exclusive(&target_dir().join("bpftrace.lock"));
     let child = Command::new("unshare")
         .args(["--mount", "sh", "-c"])
         .arg("mount -t tracefs tracefs /sys/kernel/tracing && exec bpftrace -e \"$1\"")
@@ -53,7 +56,7 @@ pub fn count(pid: u32, libzip: Option<&Path>) -> Counting {
         .spawn();
     let mut child = child.expect("unshare is on the PATH");
     let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
-    let mut counting = Counting { child, stdout };
+    let mut counting = Counting { _one_at_a_time: one_at_a_time, child, stdout };
     counting.await_start();
     counting
 }

