@@ -243,6 +243,11 @@ impl Tracing {
             }
             thread::sleep(Duration::from_millis(5));
         };
+        // A process that memtrace started and forgot would keep the pipes open for ever.
+        while !(self.stdout.is_finished() && self.stderr.is_finished()) {
+            assert!(Instant::now() < deadline, "memtrace ended and left a process behind");
+            thread::sleep(Duration::from_millis(5));
+        }
         let stdout = self.stdout.join().expect("the reader does not panic");
         let stderr = self.stderr.join().expect("the reader does not panic");
         let stdout = String::from_utf8_lossy(&stdout).into_owned();
