@@ -82,8 +82,8 @@ pub(crate) fn mends(tid: u32, own: Mend, into: &mut [Mend; MAX_MENDS]) -> u32 {
     if let Some(nesting) = NESTINGS.get_ptr(tid) {
         // SAFETY: as in `push`.
         let nesting = unsafe { &*nesting };
-        for i in 0..MAX_MENDS {
-            into[i] = nesting.calls[i].mend;
+        for (mend, call) in into.iter_mut().zip(&nesting.calls) {
+            *mend = call.mend;
         }
         n = nesting.n;
     }

@@ -21,8 +21,9 @@ use crate::{
 };
 
 /// How the demo application is started, by demo, tests and benchmark alike.
-pub(crate) const JAVA: [&str; 6] = [
+pub(crate) const JAVA: [&str; 7] = [
     "java",
+    "-Xms1g",
     "-Xmx1g",
     "--add-opens",
     "java.base/java.lang=ALL-UNNAMED",

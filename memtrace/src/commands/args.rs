@@ -109,6 +109,10 @@ pub(crate) struct DoctorArgs {
     /// Look at this process, too
     #[arg(short, long, value_name = "PID")]
     pub(crate) pid: Option<u32>,
+
+    /// Color the words ok, warn and FAIL
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
 }
 
 /// What concerns the output, of a trace and of a report alike.

@@ -2,6 +2,8 @@
 
 use std::{fmt, io::Write, process::ExitCode};
 
+use crate::probes::{Obstacle, is_refusal, one_line};
+
 /// An error with the next step.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -11,7 +13,7 @@ pub(crate) struct Failure {
 }
 
 /// The exit status of an error.
-const ERROR: u8 = 2;
+pub(super) const ERROR: u8 = 2;
 
 impl Failure {
     /// `error`, with a next step where there is one.
@@ -56,22 +58,14 @@ fn tell(out: &mut impl Write, error: &anyhow::Error, hint: Option<&str>) -> std:
     hint.map_or(Ok(()), |hint| writeln!(out, "hint: {hint}"))
 }
 
-/// The chain of causes on one line. The verifier's log, which the loader puts into its error, is left to `-v`.
-fn one_line(error: &anyhow::Error) -> String {
-    let text = format!("{error:#}");
-    let text = text.split(" Verifier output:").next().unwrap_or_default();
-    text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// Many things fail for want of rights.
+/// What stands in the way of tracing knows what to do; other things fail for want of rights.
 fn guess_hint(error: &anyhow::Error) -> Option<String> {
-    let refused = error.chain().any(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        io.is_some_and(|io| matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES)))
-    });
+    if let Some(obstacle) = error.downcast_ref::<Obstacle>() {
+        return Some(obstacle.hint());
+    }
     // SAFETY: no preconditions.
     let is_root = unsafe { libc::geteuid() } == 0;
-    match (refused, is_root) {
+    match (is_refusal(error), is_root) {
         (true, false) => Some("tracing needs root; try it with `sudo`".into()),
         (true, true) => Some("`memtrace doctor` tells what is not allowed here".into()),
         _ => None,

@@ -60,8 +60,7 @@ impl Outputs {
             written(self.flamegraph, |out| flame_graph(recording, metric, out)),
         ];
         if !is_stdout_taken {
-            let text = text_by(recording, metric, colors(args.color, &io::stdout()));
-            written(Some(Output::Stdout), |out| Ok(out.write_all(text.as_bytes())?))?;
+            to_stdout(&text_by(recording, metric, colors(args.color, &io::stdout())))?;
         } else if !args.quiet {
             to_stderr(&text_by(recording, metric, colors(args.color, &io::stderr())));
         }
@@ -125,6 +124,11 @@ pub(crate) fn create(path: &Path) -> Result<File> {
             .with_context(|| format!("failed to give {} to {}", path.display(), user.name))?;
     }
     Ok(file)
+}
+
+/// Writes to stdout.
+pub(crate) fn to_stdout(text: &str) -> Result<()> {
+    written(Some(Output::Stdout), |out| Ok(out.write_all(text.as_bytes())?))
 }
 
 /// Writes to stderr, where nobody may be listening.

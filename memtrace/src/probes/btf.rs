@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-const MAGIC: u16 = 0xeb9f;
+pub(super) const MAGIC: u16 = 0xeb9f;
 const TYPE_BYTES: usize = 12;
 const MEMBER_BYTES: usize = 12;
 /// How deep unnamed structures are searched for a member.

@@ -5,10 +5,14 @@
 //! It decodes no event.
 
 mod btf;
+pub mod capabilities;
 mod code_maps;
+pub mod conditions;
 mod counters;
+pub mod features;
 mod kernel_offsets;
 mod misses;
+mod obstacle;
 mod ring;
 mod tracefs;
 mod zlib;
@@ -31,10 +35,12 @@ use aya::{
 use memtrace_common::{KernelOffsets, TargetFlags};
 
 pub use counters::Counters;
+pub use obstacle::{Obstacle, is_refusal, one_line};
 pub use ring::{Messages, Ring};
 pub use tracefs::is_mounted as tracefs_is_mounted;
 
 use code_maps::CodeMaps;
+use conditions::Conditions;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
@@ -85,8 +91,15 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Loads the kernel side; nothing is attached yet.
+    /// Loads the kernel side; nothing is attached yet. Fails with an [`Obstacle`] where the reason is known.
     pub fn load(options: Options) -> Result<Self> {
+        if let Some(obstacle) = Obstacle::in_any_case(&Conditions::read()) {
+            return Err(obstacle.into());
+        }
+        Self::try_load(options).map_err(obstacle::explained)
+    }
+
+    fn try_load(options: Options) -> Result<Self> {
         let btf = Btf::from_sys_fs().context("failed to read the kernel's type information")?;
         let offsets = Offsets(kernel_offsets::read()?);
         let wake_at_bytes = u64::from(options.ring_bytes / 8);
@@ -168,8 +181,12 @@ impl Probes {
         self.code_maps.is_some()
     }
 
-    /// Attaches to process life and to the memory system calls.
+    /// Attaches to process life and to the memory system calls. Fails as [`Self::load`] does.
     pub fn attach(&mut self) -> Result<()> {
+        self.try_attach().map_err(obstacle::explained)
+    }
+
+    fn try_attach(&mut self) -> Result<()> {
         self.code_maps = CodeMaps::open()
             .inspect_err(|error| log::info!("the kernel does not tell of mapped code: {error}"))
             .ok();
@@ -192,6 +209,11 @@ impl Probes {
             }
             Ok(())
         })
+    }
+
+    /// How many zlib functions of the library at `path` could be probed; nothing is.
+    pub fn zlib_functions(path: &Path) -> Result<usize> {
+        zlib::sites(path, false).map(|sites| sites.len())
     }
 
     /// Probes the zlib functions of the library at `path`, in every process that maps this file, once a file.

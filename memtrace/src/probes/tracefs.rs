@@ -5,7 +5,9 @@
 
 use std::{fs, io, path::Path, ptr, thread};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
+
+use super::Obstacle;
 
 const TRACING: &str = "/sys/kernel/tracing";
 
@@ -16,8 +18,7 @@ pub(super) fn with_tracefs<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> 
     }
     thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            mount_privately()
-                .context("failed to mount tracefs in a namespace of memtrace's own")?;
+            mount_privately().map_err(Obstacle::Tracefs)?;
             work()
         });
         worker.join().map_err(|_| anyhow!("the thread that attaches to tracepoints panicked"))?

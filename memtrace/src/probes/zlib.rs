@@ -60,7 +60,8 @@ pub(super) fn sites(path: &Path, own: bool) -> Result<Vec<Site>> {
         .collect())
 }
 
-fn file_offset(elf: &object::File<'_>, address: u64) -> Option<u64> {
+/// Where the code at `address` lies in the file.
+pub(super) fn file_offset(elf: &object::File<'_>, address: u64) -> Option<u64> {
     elf.segments().find_map(|segment| {
         let offset = address.checked_sub(segment.address())?;
         let (start, len) = segment.file_range();

@@ -16,6 +16,9 @@ use crate::{
 /// Characters of a command that the title has room for.
 const MAX_COMMAND: usize = 80;
 
+/// Percent of the picture: narrower frames can't be seen, and are the larger part of the file. Folded stacks have them.
+const MIN_WIDTH: f64 = 0.05;
+
 /// Why there is no flame graph.
 #[derive(Debug, thiserror::Error)]
 pub enum FlameGraphError {
@@ -81,6 +84,7 @@ fn options(recording: &Recording, metric: Metric) -> Options<'static> {
     options.deterministic = true;
     // Means only that lines are drawn from the last to the first, as they are.
     options.flame_chart = true;
+    options.min_width = MIN_WIDTH;
     options
 }
 

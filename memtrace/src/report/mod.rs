@@ -7,10 +7,13 @@
 //! - [`folded`] and [`flamegraph`]: stacks for those who want to see all of them,
 //! - [`json`]: everything, for programs.
 //!
+//! And, from facts about kernel and process instead of a recording, [`doctor`]: what stands in the way of tracing.
+//!
 //! Nothing is computed here but the layout: sums and orders are the ledger's. Every name that the target chose goes
 //! through [`escape`] (by way of [`names`]), and no number goes out without the loss that goes with it, except in
 //! folded stacks, whose format has no place for it.
 
+pub mod doctor;
 pub mod ending;
 pub mod escape;
 pub mod flamegraph;

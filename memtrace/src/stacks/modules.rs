@@ -3,7 +3,15 @@
 //! The map is read again when an instruction lies nowhere, or when the process mapped code. A module that is gone
 //! stays known until its addresses are used again: events of it may still be on their way.
 
-use std::{cell::OnceCell, fs::File, io, path::PathBuf, rc::Rc};
+use std::{
+    cell::OnceCell,
+    ffi::OsStr,
+    fs::File,
+    io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::Path,
+    rc::Rc,
+};
 
 use memmap2::Mmap;
 use object::{Object, ObjectSegment};
@@ -241,16 +249,19 @@ impl Content {
     }
 }
 
-/// Opens the file behind a mapping: by the mapping itself, which is right in every namespace and for deleted files,
-/// or by its path under the process's root.
+/// Opens the file behind a mapping: by the mapping itself, which is right in every namespace and for deleted files, or
+/// by its path under the process's root. A process that is gone has neither; then its path may be memtrace's, too.
 fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
-    use std::os::unix::ffi::OsStrExt;
-    let Mapping { start, end, path, .. } = mapping;
-    File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}")).or_else(|_| {
-        let mut rooted = PathBuf::from(format!("/proc/{pid}/root"));
-        rooted.push(std::ffi::OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-        File::open(rooted)
-    })
+    let Mapping { start, end, path, inode, .. } = mapping;
+    let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
+    let is_the_one = |file: &File| file.metadata().is_ok_and(|metadata| metadata.ino() == *inode);
+    File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}"))
+        .or_else(|_| {
+            File::open(Path::new("/proc").join(pid.to_string()).join("root").join(relative))
+        })
+        .or_else(|error| {
+            File::open(Path::new("/").join(relative)).ok().filter(is_the_one).ok_or(error)
+        })
 }
 
 fn is_jvm(mapping: &Mapping) -> bool {

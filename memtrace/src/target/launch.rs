@@ -5,7 +5,7 @@ use std::{
     io,
     io::{Read, Write},
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     process::{Command, ExitStatus},
@@ -122,7 +122,9 @@ pub fn start(command: &[String], user: Option<User>) -> Result<Waiting> {
             .env("USER", &user.name)
             .env("LOGNAME", &user.name);
     }
-    wait_before_exec(&mut child, pid_writer.into(), gate_reader.into(), user);
+    // The child gets a copy of the gate's other end, too: as long as it has that, it can't see memtrace close it.
+    let other_end = gate.as_raw_fd();
+    wait_before_exec(&mut child, pid_writer.into(), gate_reader.into(), other_end, user);
     let (result_sender, result) = mpsc::channel();
     let (ended_sender, ended) = mpsc::channel();
     // `spawn` returns when exec has succeeded or failed, and so not before the child is released.
@@ -153,9 +155,12 @@ fn wait_before_exec(
     child: &mut Command,
     pid_writer: OwnedFd,
     gate_reader: OwnedFd,
+    other_end: RawFd,
     user: Option<User>,
 ) {
     let in_child = move || {
+        // SAFETY: in the child, nothing uses this copy.
+        check(unsafe { libc::close(other_end) })?;
         if let Some(user) = &user {
             user.become_user()?;
         }
@@ -231,6 +236,15 @@ mod tests {
         assert_ne!(before.trim(), "sh");
         let running = waiting.release().unwrap();
         assert_eq!(running.wait().unwrap().code(), Some(7));
+    }
+
+    /// A command that is never released ends: memtrace failed before it came to that.
+    #[test]
+    fn never_released() {
+        let waiting = start(&command(&["sleep", "1000"]), None).unwrap();
+        let Waiting { gate, result, .. } = waiting;
+        drop(gate);
+        assert!(result.recv().unwrap().is_err());
     }
 
     #[test]

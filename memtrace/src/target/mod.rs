@@ -8,6 +8,7 @@ pub mod launch;
 pub mod maps;
 mod process;
 mod segment;
+mod situation;
 
 pub use allocator::allocator;
 pub use java::{JavaHome, feature_release, launcher_zlib_files, zlib_files};
@@ -16,3 +17,4 @@ pub use process::{
     resolve_command, threads,
 };
 pub use segment::segment_bytes;
+pub use situation::{Activity, Jvm, Situation};

@@ -61,7 +61,7 @@ impl FindError {
             }
             FindError::Thread { tgid, .. } => Some(format!("try `--pid {tgid}`")),
             FindError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("looking at another user's process needs root; try it with `sudo`".into())
+                Some("looking at another user's process needs root (CAP_SYS_PTRACE); try it with `sudo`".into())
             }
             _ => None,
         }
@@ -172,11 +172,11 @@ pub fn resolve_command(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-fn status_number(status: &str, name: &str) -> Option<u64> {
+pub(super) fn status_number(status: &str, name: &str) -> Option<u64> {
     status_field(status, name)?.split_whitespace().next()?.parse().ok()
 }
 
