@@ -65,11 +65,12 @@ fn reused_addresses() {
 fn from_the_first_instruction() {
     let _turn = turn::together();
     // (fixture, arguments)
-    let cases: [(&str, &[&str]); 4] = [
+    let cases: [(&str, &[&str]); 5] = [
         ("stack_deep", &[]),
         ("stack_deep_static", &[]),
         ("threads", &[]),
         ("forks", &["children", "3"]),
+        ("forks", &["exec"]),
     ];
     for (fixture, arguments) in cases {
         let program = built(fixture);
@@ -80,6 +81,7 @@ fn from_the_first_instruction() {
             assert_eq!(report.events(call), n, "{fixture} {call}");
         }
         assert!(report.lost().is_empty(), "{fixture} {:?}", report.lost());
+        assert_eq!(report.stacks_that_are("broken"), 0, "{fixture} {arguments:?}");
     }
 }
 
