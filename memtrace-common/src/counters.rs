@@ -43,6 +43,9 @@ impl Counter {
     pub const STACK_FAULT: Counter = Counter(12);
     /// Calls that were under way when tracing began.
     pub const UNDER_WAY: Counter = Counter(13);
+    /// Not a counter: 1 as long as calls are to be taken note of. User space sets it when everything is attached and
+    /// resets it before anything is detached, so that no call is seen by half.
+    pub const ON: Counter = Counter(14);
     /// The first of the counters of events handed to user space, one a kind.
     pub const SENT: u32 = 16;
     /// The first of the counters of calls that failed, one a kind.

@@ -29,3 +29,10 @@ pub(crate) fn count_sent(kind: Kind) {
 pub(crate) fn count_failed(kind: Kind) {
     count(Counter(Counter::FAILED + kind.0));
 }
+
+/// Whether calls are to be taken note of.
+#[inline(always)]
+pub(crate) fn is_on() -> bool {
+    // SAFETY: as in `count`; user space writes the cell at once.
+    COUNTERS.get_ptr(Counter::ON.0).is_some_and(|cell| unsafe { cell.read_volatile() } != 0)
+}

@@ -123,35 +123,45 @@ fn copy_stack<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> u32 {
         return want as u32;
     }
     count(Counter::STACK_FAULT);
-    copy_pages::<N>(stack, sp)
+    copy_pages::<N>(stack, sp, used)
 }
 
-/// Copies page by page until one can't be read.
+/// Copies page by page. A page that can't be read has never been touched (a buffer that is used in part): it stays
+/// zeros, and what lies above it is copied all the same. Where the end of the stack is not known, it is the end.
 #[inline(always)]
-fn copy_pages<const N: usize>(stack: *mut u8, sp: u64) -> u32 {
+fn copy_pages<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> u32 {
+    let n = N as u64;
+    if n < PAGE {
+        return 0;
+    }
+    // The last page's worth first: it seldom begins at a page, and what the loop copies below is right.
+    // SAFETY: the last PAGE of N bytes; the helper checks the source, and leaves zeros where it can't be read.
+    unsafe {
+        bpf_probe_read_user(
+            stack.add(N - PAGE as usize).cast(),
+            PAGE as u32,
+            (sp + n - PAGE) as *const _,
+        )
+    };
     let first = PAGE - (sp & (PAGE - 1));
-    if (N as u64) < PAGE {
-        return 0;
-    }
-    // SAFETY: `first` is at most a page and N is more; the helper checks the source.
-    if unsafe { bpf_probe_read_user(stack.cast(), first as u32, sp as *const _) } != 0 {
-        return 0;
-    }
+    // SAFETY: `first` is at most a page and N is no less; the helper checks the source.
+    unsafe { bpf_probe_read_user(stack.cast(), first as u32, sp as *const _) };
     let mut copied = first;
-    for _ in 0..(N as u64 / PAGE) {
-        if copied > N as u64 - PAGE {
+    for _ in 0..(n / PAGE) {
+        if copied > n - PAGE {
             break;
         }
         // SAFETY: a page fits behind `copied` bytes, as was just checked.
         let page = unsafe { stack.add(copied as usize) };
         // SAFETY: as above; the helper checks the source.
-        if unsafe { bpf_probe_read_user(page.cast(), PAGE as u32, (sp + copied) as *const _) } != 0
-        {
-            break;
+        let result =
+            unsafe { bpf_probe_read_user(page.cast(), PAGE as u32, (sp + copied) as *const _) };
+        if result != 0 && used == 0 {
+            return copied as u32;
         }
         copied += PAGE;
     }
-    copied as u32
+    if used == 0 || used > n { n as u32 } else { used as u32 }
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use memtrace_common::{Counter, Kind, Mend};
 
 use crate::{
-    counters::{count, count_failed},
+    counters::{count, count_failed, is_on},
     emit::{Wake, What, emit_with_stack},
     maps::target,
     task::{current_ids, syscall_regs},
@@ -55,6 +55,9 @@ pub fn sys_exit(ctx: TracePointContext) -> u32 {
 fn enter(ctx: &TracePointContext) -> Option<()> {
     let ids = current_ids();
     target(ids.tgid)?;
+    if !is_on() {
+        return None;
+    }
     let kind = kind_of(ctx)?;
     // SAFETY: the record has six arguments.
     let args = unsafe { ctx.read_at::<[u64; 5]>(ARGS) }.ok()?;
@@ -85,7 +88,9 @@ fn exit(ctx: &TracePointContext) -> Option<()> {
     // SAFETY: as in `enter`.
     let pending = unsafe { &mut *pending };
     if pending.kind != kind.0 as u64 {
-        count(Counter::ENTRY_MISSED);
+        if is_on() {
+            count(Counter::ENTRY_MISSED);
+        }
         return None;
     }
     pending.kind = 0;

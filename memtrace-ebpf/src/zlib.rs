@@ -10,6 +10,7 @@ use aya_ebpf::{
 use memtrace_common::{Kind, Mend};
 
 use crate::{
+    counters::is_on,
     emit::{Wake, What, emit_with_stack},
     maps::target,
     nesting::{self, Call},
@@ -20,7 +21,7 @@ use crate::{
 #[uprobe]
 pub fn stream_init(ctx: ProbeContext) -> u32 {
     let ids = current_ids();
-    if target(ids.tgid).is_none() {
+    if target(ids.tgid).is_none() || !is_on() {
         return 0;
     }
     // SAFETY: the context is the kernel's saved registers.
@@ -66,7 +67,7 @@ pub fn stream_init_return(ctx: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn stream_end(ctx: ProbeContext) -> u32 {
     let ids = current_ids();
-    if target(ids.tgid).is_none() {
+    if target(ids.tgid).is_none() || !is_on() {
         return 0;
     }
     // SAFETY: the context is the kernel's saved registers.

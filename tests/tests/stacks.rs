@@ -60,12 +60,23 @@ fn plain_calls() {
     }
 }
 
-/// Through a signal handler: on the same stack, on an alternate one, in a handler that interrupts a
-/// handler, and out of a fault.
+/// Through a signal handler: on the same stack, in a handler that interrupts a handler, and out of a fault. Of a
+/// handler on an alternate stack only that stack is copied: it is right up to the signal, and called truncated.
 #[test]
 fn signal_handlers() {
     let _turn = turn::together();
-    check("stack_signal", &[MAGIC, MAGIC + PAGE, MAGIC + 2 * PAGE, MAGIC + 3 * PAGE]);
+    let sizes = [MAGIC, MAGIC + PAGE, MAGIC + 2 * PAGE, MAGIC + 3 * PAGE];
+    let expected = gdb::stacks(&built("stack_signal"), &sizes);
+    let report = watch("stack_signal", &[], &[]).report;
+    for (size, frames) in &expected {
+        let stack = report.stack_of_size(*size);
+        let is_alternate = *size == MAGIC + PAGE;
+        let n_copied = if is_alternate { stack.frames.len() } else { frames.len() };
+        assert!(n_copied >= 4);
+        assert_same("stack_signal", &stack, &frames[frames.len() - n_copied..]);
+        assert_eq!(stack.quality == "truncated", is_alternate, "{size:#x}");
+    }
+    assert_states("stack_signal", &report, &[("approximate", 0), ("truncated", 1), ("broken", 0)]);
 }
 
 /// Through the PLT of a library without frame pointers, and through one that uses rbp for something else.

@@ -109,6 +109,7 @@ fn flame_graph(recording: &Recording, metric: Metric, out: &mut dyn Write) -> Re
             to_stderr(&format!("memtrace: no flame graph was drawn: {error}\n"));
             Ok(())
         }
+        Err(FlameGraphError::Write(error)) => Err(error.into()),
         result => Ok(result?),
     }
 }

@@ -153,6 +153,7 @@ impl Probes {
 
     /// Detaches everything; the counters and the ring buffer stay.
     pub fn detach(&mut self) {
+        self.counters.turn(false);
         self.missed = Some(misses::read(&self.ebpf));
         for (name, program) in self.ebpf.programs_mut() {
             if let Err(error) = unload(program) {
@@ -208,7 +209,9 @@ impl Probes {
                 }
             }
             Ok(())
-        })
+        })?;
+        self.counters.turn(true);
+        Ok(())
     }
 
     /// How many zlib functions of the library at `path` could be probed; nothing is.

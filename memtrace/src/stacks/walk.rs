@@ -67,8 +67,11 @@ pub(super) fn walk(modules: &Modules, snapshot: &Snapshot<'_>, frames: &mut Vec<
         let pc = if walk.interrupted { walk.regs.ip } else { walk.regs.ip.wrapping_sub(1) };
         let step = match modules.at(pc) {
             Code::Module(module, address) => {
+                let rule = module.rule(address);
+                // Nothing calls the signal trampoline: its address is no return address.
+                let pc = if rule == Some(Rule::Signal) { walk.regs.ip } else { pc };
                 frames.push(Address { pc, guess: walk.guessing });
-                match module.rule(address) {
+                match rule {
                     Some(rule) => walk.apply(rule),
                     None if walk.is_at_the_top() => return End::First,
                     None => walk.guess(),

@@ -100,7 +100,7 @@ fn name_at_the_end(
     if let Some(failure) = failure {
         session.note(format!("thread names are the kernel's: {failure}"));
     }
-    session.name_known_threads(names);
+    session.name_threads_at_the_end(names);
 }
 
 fn shows_progress(args: &TraceArgs) -> bool {

@@ -59,6 +59,7 @@ pub(super) struct Session {
     /// System V segments whose size could not be found out.
     n_sizes_unknown: u64,
     status: Option<i32>,
+    names_for_the_end: Vec<ThreadName>,
 }
 
 /// What waits in the window.
@@ -89,6 +90,7 @@ impl Session {
             n_undecoded: 0,
             n_sizes_unknown: 0,
             status: None,
+            names_for_the_end: Vec::new(),
         }
     }
 
@@ -158,15 +160,14 @@ impl Session {
 
     /// Takes note of threads' names from another source.
     pub(super) fn name_threads(&mut self, names: Vec<ThreadName>) {
-        names.into_iter().for_each(|name| self.put(Record::ThreadName(name)));
+        // After what happened so far: the thread's own begin may still be in the window.
+        let now_ns = clock::now_ns();
+        names.into_iter().for_each(|name| self.window.push(now_ns, Timed::Name(name)));
     }
 
-    /// The same, but only for threads that were seen.
-    pub(super) fn name_known_threads(&mut self, names: Vec<ThreadName>) {
-        self.release(u64::MAX);
-        let known: BTreeSet<u32> =
-            self.recording.ledger.threads().iter().map(|thread| thread.tid).collect();
-        self.name_threads(names.into_iter().filter(|name| known.contains(&name.tid)).collect());
+    /// The same at the end of the trace, but only for threads that were seen.
+    pub(super) fn name_threads_at_the_end(&mut self, names: Vec<ThreadName>) {
+        self.names_for_the_end = names;
     }
 
     /// The process that was asked for, or started.
@@ -205,6 +206,7 @@ impl Session {
         self.probes.detach();
         while !self.drain(ring) {}
         self.release(u64::MAX);
+        self.name_seen_threads();
         self.sample();
         self.tell_losses();
         self.tell_notes();
@@ -214,6 +216,16 @@ impl Session {
         self.put(Record::End(end));
         self.flush();
         self.recording
+    }
+
+    fn name_seen_threads(&mut self) {
+        let threads = self.recording.ledger.threads();
+        let seen: BTreeSet<u32> = threads.iter().map(|thread| thread.tid).collect();
+        for name in std::mem::take(&mut self.names_for_the_end) {
+            if seen.contains(&name.tid) {
+                self.put(Record::ThreadName(name));
+            }
+        }
     }
 
     /// Processes whose end the kernel side could not tell, because the ring buffer was full.
@@ -436,7 +448,9 @@ impl Session {
         }
         let n_cut = self.probes.counters().get(Counter::STACK_FAULT);
         if n_cut > 0 {
-            self.note(format!("{n_cut} stacks could only be copied in part"));
+            self.note(format!(
+                "{n_cut} stacks have pages that were never touched or could not be read"
+            ));
         }
         if self.file.as_ref().is_some_and(Writer::is_full) {
             self.note(
