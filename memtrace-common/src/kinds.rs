@@ -97,8 +97,13 @@ impl Kind {
         })
     }
 
-    /// Whether the event carries a stack.
+    /// Whether the event carries a stack. The end of a stream does not: who ended it is a matter of threads, and there
+    /// are as many ends as there are streams.
     pub const fn has_stack(self) -> bool {
-        self.0 < Kind::THREAD_START.0
+        let is_end = matches!(
+            self,
+            Kind::INFLATER_END | Kind::DEFLATER_END | Kind::INFLATE_END | Kind::DEFLATE_END
+        );
+        self.0 < Kind::THREAD_START.0 && !is_end
     }
 }

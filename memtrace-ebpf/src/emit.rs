@@ -46,28 +46,29 @@ pub(crate) struct What {
 /// Hands `what` to user space without a stack.
 #[inline(always)]
 pub(crate) fn emit(what: &What, wake: Wake) {
-    send::<0>(what, 0, wake);
+    send::<0>(what, 0, 0, wake);
 }
 
 /// Hands `what` and the stack from `what.regs.sp` on to user space.
 #[inline(always)]
 pub(crate) fn emit_with_stack(what: &What, wake: Wake) {
-    let used = stack_used(what.regs.sp, task::fs_base());
+    let fs_base = task::fs_base();
+    let used = stack_used(what.regs.sp, fs_base);
     let want = if used == 0 { MAX_STACK_BYTES as u64 } else { used };
     if want <= STACK_CLASSES[1] as u64 {
-        send::<{ STACK_CLASSES[1] }>(what, used, wake);
+        send::<{ STACK_CLASSES[1] }>(what, fs_base, used, wake);
     } else if want <= STACK_CLASSES[2] as u64 {
-        send::<{ STACK_CLASSES[2] }>(what, used, wake);
+        send::<{ STACK_CLASSES[2] }>(what, fs_base, used, wake);
     } else if want <= STACK_CLASSES[3] as u64 {
-        send::<{ STACK_CLASSES[3] }>(what, used, wake);
+        send::<{ STACK_CLASSES[3] }>(what, fs_base, used, wake);
     } else if want <= STACK_CLASSES[4] as u64 {
-        send::<{ STACK_CLASSES[4] }>(what, used, wake);
+        send::<{ STACK_CLASSES[4] }>(what, fs_base, used, wake);
     } else if want <= STACK_CLASSES[5] as u64 {
-        send::<{ STACK_CLASSES[5] }>(what, used, wake);
+        send::<{ STACK_CLASSES[5] }>(what, fs_base, used, wake);
     } else if want <= STACK_CLASSES[6] as u64 {
-        send::<{ STACK_CLASSES[6] }>(what, used, wake);
+        send::<{ STACK_CLASSES[6] }>(what, fs_base, used, wake);
     } else {
-        send::<{ STACK_CLASSES[7] }>(what, used, wake);
+        send::<{ STACK_CLASSES[7] }>(what, fs_base, used, wake);
     }
 }
 
@@ -84,7 +85,7 @@ fn stack_used(sp: u64, fs_base: u64) -> u64 {
 }
 
 #[inline(always)]
-fn send<const N: usize>(what: &What, used: u64, wake: Wake) {
+fn send<const N: usize>(what: &What, fs_base: u64, used: u64, wake: Wake) {
     let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else {
         count(Counter::RING_FULL);
         return;
@@ -97,7 +98,7 @@ fn send<const N: usize>(what: &What, used: u64, wake: Wake) {
     header.args = what.args;
     header.result = what.result;
     header.regs = what.regs;
-    header.fs_base = task::fs_base();
+    header.fs_base = fs_base;
     header.stack_used = used;
     header.tgid = what.ids.tgid;
     header.tid = what.ids.tid;

@@ -56,6 +56,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let ids = current_ids();
+    // Before anything else: of threads that end at once, the first may have taken the process out of the table.
+    nesting::forget(ids.tid);
+    syscalls::forget(ids.tid);
     if target(ids.tgid).is_none() {
         return 0;
     }
@@ -65,8 +68,6 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     // The kernel has counted the thread out before it gets here.
     let n_live: u32 = field(signal, kernel.signal_live);
     let code: u32 = field(task, kernel.task_exit_code);
-    nesting::forget(ids.tid);
-    syscalls::forget(ids.tid);
     let ended = n_live == 0;
     if ended {
         TARGETS.remove(ids.tgid).ok();

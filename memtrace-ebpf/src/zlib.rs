@@ -11,7 +11,7 @@ use memtrace_common::{Kind, Mend};
 
 use crate::{
     counters::is_on,
-    emit::{Wake, What, emit_with_stack},
+    emit::{Wake, What, emit, emit_with_stack},
     maps::target,
     nesting::{self, Call},
     task::{current_ids, regs_of},
@@ -79,7 +79,7 @@ pub fn stream_end(ctx: ProbeContext) -> u32 {
         unsafe { ((&raw const regs.rdi).read_volatile(), (&raw const regs.rdx).read_volatile()) };
     let is_jni = kind == Kind::INFLATER_END.0 || kind == Kind::DEFLATER_END.0;
     let what = event(regs, Kind(kind), if is_jni { third } else { first });
-    emit_with_stack(&what, Wake::Later);
+    emit(&what, Wake::Later);
     0
 }
 

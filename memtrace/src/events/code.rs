@@ -66,6 +66,7 @@ fn mapping(record: &[u8]) -> Option<Mapping> {
         access: prot & PROT_ANY != 0,
         exec: prot & PROT_EXEC != 0,
         offset: u64_at(record, 32)?,
+        device: u64::from(u32_at(record, 40)?) << 32 | u64::from(u32_at(record, 44)?),
         inode: u64_at(record, 48)?,
         path,
     })
@@ -113,6 +114,7 @@ mod tests {
                 access: true,
                 exec: true,
                 offset: 0x500,
+                device: 1 << 32 | 2,
                 inode: 99,
                 path,
             };

@@ -173,6 +173,11 @@ impl What {
 }
 
 impl What {
+    /// Whether it comes with a stack.
+    pub fn has_stack(&self) -> bool {
+        self.kind().is_some_and(Kind::has_stack)
+    }
+
     /// The highest address that is meant, `None` for what is not about addresses.
     pub(super) fn last_address(&self) -> Option<u64> {
         Some(match *self {

@@ -111,7 +111,7 @@ impl Ledger {
 
     /// Takes note of what was mapped before tracing began, and is not known yet.
     pub fn before(&mut self, tgid: u32, mapping: Before) {
-        if mapping.end > MAX_ADDRESS {
+        if mapping.end > MAX_ADDRESS || mapping.start >= mapping.end {
             return;
         }
         let process = self.processes.entry(tgid).or_default();
@@ -245,6 +245,7 @@ impl Ledger {
         if ended {
             // What a process held at its end is its answer: it stays counted as live.
             self.processes.remove(&event.tgid);
+            self.streams.close_process(event.tgid);
         }
     }
 

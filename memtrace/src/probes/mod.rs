@@ -11,6 +11,7 @@ pub mod conditions;
 mod counters;
 pub mod features;
 mod kernel_offsets;
+mod links;
 mod misses;
 mod obstacle;
 mod ring;
@@ -28,7 +29,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{HashMap, RingBuf},
     programs::{
-        BtfTracePoint, Program, ProgramError, TracePoint, UProbe,
+        BtfTracePoint, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
@@ -41,6 +42,7 @@ pub use tracefs::is_mounted as tracefs_is_mounted;
 
 use code_maps::CodeMaps;
 use conditions::Conditions;
+use links::Links;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
@@ -84,6 +86,8 @@ pub struct Probes {
     options: Options,
     /// Device and inode of every library whose functions are probed.
     probed: HashSet<(u64, u64)>,
+    /// What holds the programs attached.
+    links: Links,
     /// Tells of code that processes map, where the kernel allows that.
     code_maps: Option<CodeMaps>,
     /// What the kernel had missed when everything was detached.
@@ -117,7 +121,15 @@ impl Probes {
             _ => return Err(anyhow!("the kernel side has no counters")),
         };
         load_programs(&mut ebpf, &btf)?;
-        Ok(Self { ebpf, counters, options, probed: HashSet::new(), code_maps: None, missed: None })
+        Ok(Self {
+            ebpf,
+            counters,
+            options,
+            probed: HashSet::new(),
+            links: Links::default(),
+            code_maps: None,
+            missed: None,
+        })
     }
 
     /// The kernel side's debug messages.
@@ -155,11 +167,7 @@ impl Probes {
     pub fn detach(&mut self) {
         self.counters.turn(false);
         self.missed = Some(misses::read(&self.ebpf));
-        for (name, program) in self.ebpf.programs_mut() {
-            if let Err(error) = unload(program) {
-                log::debug!("failed to unload {name}: {error}");
-            }
-        }
+        links::drop_all(&mut self.ebpf, std::mem::take(&mut self.links));
     }
 
     /// Makes process `tgid` a traced one.
@@ -191,21 +199,24 @@ impl Probes {
         self.code_maps = CodeMaps::open()
             .inspect_err(|error| log::info!("the kernel does not tell of mapped code: {error}"))
             .ok();
-        for (program, tracepoint) in LIFE {
-            let program: &mut BtfTracePoint = program_mut(&mut self.ebpf, program)?;
-            program
-                .attach()
-                .with_context(|| format!("failed to attach to tracepoint {tracepoint}"))?;
+        for (program_name, tracepoint) in LIFE {
+            let program: &mut BtfTracePoint = program_mut(&mut self.ebpf, program_name)?;
+            let link = program.attach();
+            let link =
+                link.with_context(|| format!("failed to attach to tracepoint {tracepoint}"))?;
+            self.links.life.push((program_name, link));
         }
-        let ebpf = &mut self.ebpf;
+        let Self { ebpf, links, .. } = self;
         tracefs::with_tracefs(move || {
-            for (program, prefix) in [("sys_exit", "sys_exit_"), ("sys_enter", "sys_enter_")] {
-                let program: &mut TracePoint = program_mut(ebpf, program)?;
+            for program_name in ["sys_exit", "sys_enter"] {
+                let program: &mut TracePoint = program_mut(ebpf, program_name)?;
                 for syscall in SYSCALLS {
-                    let name = format!("{prefix}{syscall}");
-                    program.attach("syscalls", &name).with_context(|| {
+                    let name = format!("{program_name}_{syscall}");
+                    let link = program.attach("syscalls", &name);
+                    let link = link.with_context(|| {
                         format!("failed to attach to tracepoint syscalls:{name}")
                     })?;
+                    links.syscalls.push((program_name, link));
                 }
             }
             Ok(())
@@ -242,15 +253,21 @@ impl Probes {
         Ok(sites.len())
     }
 
-    fn attach_function(&mut self, program: &str, path: &Path, site: &zlib::Site) -> Result<()> {
-        let program: &mut UProbe = program_mut(&mut self.ebpf, program)?;
+    fn attach_function(
+        &mut self,
+        name: &'static str,
+        path: &Path,
+        site: &zlib::Site,
+    ) -> Result<()> {
+        let program: &mut UProbe = program_mut(&mut self.ebpf, name)?;
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
             cookie: Some(u64::from(site.kind.0)),
         };
-        program.attach(point, path, UProbeScope::AllProcesses).with_context(|| {
+        let link = program.attach(point, path, UProbeScope::AllProcesses).with_context(|| {
             format!("failed to probe offset {:#x} of {}", site.file_offset, path.display())
         })?;
+        self.links.functions.push((name, link));
         Ok(())
     }
 }
@@ -271,16 +288,6 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }
     Ok(())
-}
-
-/// Unloading a program detaches it from everywhere.
-fn unload(program: &mut Program) -> Result<(), ProgramError> {
-    match program {
-        Program::BtfTracePoint(program) => program.unload(),
-        Program::TracePoint(program) => program.unload(),
-        Program::UProbe(program) => program.unload(),
-        _ => Ok(()),
-    }
 }
 
 fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>

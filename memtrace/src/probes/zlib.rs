@@ -1,6 +1,6 @@
 //! Which functions of a zlib are probed, and where they lie in its file.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, os::unix::fs::OpenOptionsExt, path::Path};
 
 use anyhow::{Context, Result};
 use memmap2::Mmap;
@@ -43,7 +43,9 @@ const ZLIB: [(&str, Role, Kind); 4] = [
 
 /// The functions of the library at `path` that are probed: the JNI ones, and with `own` zlib's own.
 pub(super) fn sites(path: &Path, own: bool) -> Result<Vec<Site>> {
-    let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+    // A pipe of that name must not make memtrace wait.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.with_context(|| format!("failed to open {}", path.display()))?;
     // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as any mapped library.
     let bytes =
         unsafe { Mmap::map(&file) }.with_context(|| format!("failed to map {}", path.display()))?;

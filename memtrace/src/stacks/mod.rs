@@ -23,7 +23,7 @@ pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
 
 use crate::{events::Event, target::maps::Mapping};
 use intern::Interner;
-use modules::{Code, Modules};
+use modules::{Code, Files, Modules};
 use walk::{Address, Break, End, Snapshot};
 
 /// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.
@@ -80,6 +80,7 @@ impl Losses {
 pub struct Stacks {
     frames: Interner<Frame>,
     stacks: Interner<Stack>,
+    files: Files,
     processes: FxHashMap<u32, Process>,
     new: Vec<New>,
     scratch: Vec<Address>,
@@ -93,7 +94,6 @@ struct Process {
     walks: FxHashMap<Box<[Address]>, FxHashMap<u8, StackId>>,
     names: FxHashMap<Address, FrameId>,
     refreshed: Option<Instant>,
-    gone: bool,
 }
 
 impl Stacks {
@@ -102,17 +102,18 @@ impl Stacks {
         let mut stacks = Self {
             frames: Interner::new(MAX_FRAMES),
             stacks: Interner::new(MAX_STACKS),
+            files: Files::default(),
             processes: FxHashMap::default(),
             new: Vec::new(),
             scratch: Vec::new(),
             losses: Losses::default(),
         };
         let frame = stacks.frame(Frame {
-            name: "[stack not kept]".into(),
+            name: "[not kept]".into(),
             kind: FrameKind::Native,
             guess: false,
         });
-        stacks.stack(Stack { frames: frame.into_iter().collect(), quality: Quality::Broken });
+        stacks.stack(Stack { frames: vec![frame], quality: Quality::Broken });
         stacks
     }
 
@@ -128,9 +129,11 @@ impl Stacks {
 
     /// Reads the code of process `tgid` again: it has mapped some, or is to be known before it ends.
     pub fn refresh(&mut self, tgid: u32) {
-        let process = self.processes.entry(tgid).or_default();
-        if !process.gone && process.modules.refresh(tgid).is_ok() {
+        let Self { processes, files, .. } = self;
+        let process = processes.entry(tgid).or_default();
+        if let Ok(is_changed) = process.modules.refresh(files, tgid) {
             process.refreshed = Some(Instant::now());
+            process.forget_if(is_changed);
         }
     }
 
@@ -144,7 +147,10 @@ impl Stacks {
 
     /// Process `tgid` has mapped code.
     pub fn map_code(&mut self, tgid: u32, mapping: &Mapping) {
-        self.processes.entry(tgid).or_default().modules.add(tgid, mapping);
+        let Self { processes, files, .. } = self;
+        let process = processes.entry(tgid).or_default();
+        let is_changed = process.modules.add(files, tgid, mapping);
+        process.forget_if(is_changed);
     }
 
     /// Process `tgid` has a new image, with nothing of the old one.
@@ -162,17 +168,14 @@ impl Stacks {
         self.processes.insert(child, Process { modules, ..Process::default() });
     }
 
-    /// Process `tgid` has ended; events of it that are still on their way find its code as it was known.
+    /// Process `tgid` has ended, and all its events were resolved.
     pub fn exit(&mut self, tgid: u32) {
-        if let Some(process) = self.processes.get_mut(&tgid) {
-            process.gone = true;
-        }
+        self.processes.remove(&tgid);
     }
 
     /// Files that could not be read, by name and reason.
     pub fn unreadable(&self) -> BTreeSet<(String, String)> {
-        let all = self.processes.values().flat_map(|process| process.modules.unreadable());
-        all.map(|(name, reason)| (name.to_owned(), reason.to_owned())).collect()
+        self.files.unreadable().map(|(name, reason)| (name.to_owned(), reason)).collect()
     }
 
     /// Frames and stacks that were interned since the last call, in the order of their numbers.
@@ -214,7 +217,7 @@ impl Stacks {
         let mut frames: Vec<FrameId> =
             addresses.iter().filter_map(|&address| self.name(tgid, address)).collect();
         if end == End::Java {
-            frames.extend(self.frame(Frame {
+            frames.push(self.frame(Frame {
                 name: "[java]".into(),
                 kind: FrameKind::Java,
                 guess: false,
@@ -246,17 +249,20 @@ impl Stacks {
         }
         let Code::Module(module, in_file) = process.modules.at(address.pc) else { return None };
         let name = module.function(in_file);
-        let id = self.frame(Frame { name, kind: FrameKind::Native, guess: address.guess })?;
+        let id = self.frame(Frame { name, kind: FrameKind::Native, guess: address.guess });
         self.processes.get_mut(&tgid)?.names.insert(address, id);
         Some(id)
     }
 
-    fn frame(&mut self, frame: Frame) -> Option<FrameId> {
-        let (number, is_new) = self.frames.number(&frame)?;
+    fn frame(&mut self, frame: Frame) -> FrameId {
+        let Some((number, is_new)) = self.frames.number(&frame) else {
+            self.losses.not_kept += 1;
+            return FrameId(0);
+        };
         if is_new {
             self.new.push(New::Frame(frame));
         }
-        Some(FrameId(number))
+        FrameId(number)
     }
 
     fn stack(&mut self, stack: Stack) -> StackId {
@@ -278,6 +284,16 @@ impl Stacks {
             End::Broken(Break::ForeignProbe) => *foreign_probe += 1,
             End::Broken(Break::Anonymous) => *anonymous += 1,
             End::First | End::Java | End::Truncated => {}
+        }
+    }
+}
+
+impl Process {
+    /// What was found at an address does not hold when other code lies there.
+    fn forget_if(&mut self, is_changed: bool) {
+        if is_changed {
+            self.walks.clear();
+            self.names.clear();
         }
     }
 }

@@ -4,11 +4,14 @@
 //! stays known until its addresses are used again: events of it may still be on their way.
 
 use std::{
-    cell::OnceCell,
+    cell::{OnceCell, RefCell},
     ffi::OsStr,
     fs::File,
     io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     rc::Rc,
 };
@@ -26,7 +29,7 @@ use crate::target::maps::{self, Mapping};
 pub(super) struct Module {
     /// File name without directories, as it stands in `module+0x1a2b`.
     pub(super) name: String,
-    source: Source,
+    source: RefCell<Source>,
     content: OnceCell<Content>,
 }
 
@@ -39,6 +42,8 @@ enum Source {
     Vdso { start: u64, len: u64 },
     /// It could not be opened.
     Unreadable(String),
+    /// It was read, and closed.
+    Read,
 }
 
 /// What is read from a module.
@@ -68,7 +73,6 @@ pub(super) enum Code<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Modules {
     areas: Vec<Area>,
-    by_file: FxHashMap<(u64, Vec<u8>), Rc<Module>>,
     /// Whether a JVM's library is among the modules.
     pub(super) has_jvm: bool,
 }
@@ -88,6 +92,15 @@ enum What {
     ReturnProbe,
 }
 
+/// The files with code of all processes, each opened and read once.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    by_key: FxHashMap<(u64, u64, Vec<u8>), Rc<Module>>,
+}
+
+/// Files that are kept though no process has them mapped any more.
+const MAX_FILES: usize = 2048;
+
 impl Modules {
     /// What lies at `address`.
     pub(super) fn at(&self, address: u64) -> Code<'_> {
@@ -103,80 +116,106 @@ impl Modules {
     }
 
     /// Reads the map of process `pid` again.
-    pub(super) fn refresh(&mut self, pid: u32) -> io::Result<()> {
+    ///
+    /// Tells whether code took the place of other code.
+    pub(super) fn refresh(&mut self, files: &mut Files, pid: u32) -> io::Result<bool> {
+        let mut is_changed = false;
         for mapping in maps::read(pid)?.iter().filter(|mapping| mapping.exec) {
-            self.add(pid, mapping);
+            is_changed |= self.add(files, pid, mapping);
         }
-        Ok(())
+        Ok(is_changed)
     }
 
-    /// Process `pid` has mapped code, in place of what was there.
-    pub(super) fn add(&mut self, pid: u32, mapping: &Mapping) {
-        let Some(new) = self.area(pid, mapping) else { return };
+    /// Process `pid` has mapped code. Tells whether it took the place of other code.
+    pub(super) fn add(&mut self, files: &mut Files, pid: u32, mapping: &Mapping) -> bool {
+        let Some(new) = self.area(files, pid, mapping) else { return false };
         let first = self.areas.partition_point(|old| old.end <= new.start);
         let n_replaced = self.areas[first..].partition_point(|old| old.start < new.end);
+        let replaced = &self.areas[first..first + n_replaced];
+        let is_changed =
+            replaced.iter().any(|old| !old.what.is_same(&new.what) || old.offset != new.offset);
         self.areas.splice(first..first + n_replaced, [new]);
+        is_changed
     }
 
     /// Reads every file now, so that no stack has to wait for it.
     pub(super) fn prepare(&self) {
-        self.by_file.values().for_each(|module| {
-            module.content();
-        });
+        for area in &self.areas {
+            if let What::Module(module) = &area.what {
+                module.content();
+            }
+        }
     }
 
     /// The code of a child, which has its parent's mappings.
     pub(super) fn inherited(&self) -> Self {
-        Self { areas: self.areas.clone(), by_file: self.by_file.clone(), has_jvm: self.has_jvm }
+        Self { areas: self.areas.clone(), has_jvm: self.has_jvm }
     }
 
-    /// Files that could not be read, by name and reason.
-    pub(super) fn unreadable(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.by_file.values().filter_map(|module| Some((module.name.as_str(), module.error()?)))
-    }
-
-    fn area(&mut self, pid: u32, mapping: &Mapping) -> Option<Area> {
+    fn area(&mut self, files: &mut Files, pid: u32, mapping: &Mapping) -> Option<Area> {
         let what = match mapping.path.as_slice() {
             b"[uprobes]" => What::ReturnProbe,
-            b"[vdso]" => What::Module(self.vdso()?),
+            b"[vdso]" => What::Module(files.vdso()?),
             b"[vsyscall]" => return None,
             _ if mapping.is_anonymous() => What::Anonymous,
-            _ => What::Module(self.module(pid, mapping)?),
+            _ => {
+                self.has_jvm |= is_jvm(mapping);
+                What::Module(files.module(pid, mapping))
+            }
         };
         let offset = if mapping.path == b"[vdso]" { 0 } else { mapping.offset };
         Some(Area { start: mapping.start, end: mapping.end, offset, what })
     }
+}
 
-    fn module(&mut self, pid: u32, mapping: &Mapping) -> Option<Rc<Module>> {
-        let key = (mapping.inode, mapping.path.clone());
-        self.has_jvm |= is_jvm(mapping);
-        if let Some(module) = self.by_file.get(&key) {
-            return Some(module.clone());
+impl What {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (What::Module(one), What::Module(another)) => Rc::ptr_eq(one, another),
+            (What::Anonymous, What::Anonymous) | (What::ReturnProbe, What::ReturnProbe) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Files {
+    /// Files that could not be read, by name and reason.
+    pub(super) fn unreadable(&self) -> impl Iterator<Item = (&str, String)> {
+        self.by_key.values().filter_map(|module| Some((module.name.as_str(), module.error()?)))
+    }
+
+    fn module(&mut self, pid: u32, mapping: &Mapping) -> Rc<Module> {
+        let key = (mapping.device, mapping.inode, mapping.path.clone());
+        if let Some(module) = self.by_key.get(&key) {
+            return module.clone();
+        }
+        if self.by_key.len() >= MAX_FILES {
+            self.by_key.retain(|_, module| Rc::strong_count(module) > 1);
         }
         let source = open_mapped(pid, mapping)
             .map_or_else(|error| Source::Unreadable(error.to_string()), Source::File);
         let module = Rc::new(Module::new(mapping.file_name(), source));
-        self.by_file.insert(key, module.clone());
-        Some(module)
+        self.by_key.insert(key, module.clone());
+        module
     }
 
     fn vdso(&mut self) -> Option<Rc<Module>> {
-        let key = (0, b"[vdso]".to_vec());
-        if let Some(module) = self.by_file.get(&key) {
+        let key = (0, 0, b"[vdso]".to_vec());
+        if let Some(module) = self.by_key.get(&key) {
             return Some(module.clone());
         }
         let own = maps::read(std::process::id()).ok()?;
         let mapping = own.iter().find(|mapping| mapping.path == b"[vdso]")?;
         let source = Source::Vdso { start: mapping.start, len: mapping.size_bytes() };
         let module = Rc::new(Module::new("[vdso]".into(), source));
-        self.by_file.insert(key, module.clone());
+        self.by_key.insert(key, module.clone());
         Some(module)
     }
 }
 
 impl Module {
     fn new(name: String, source: Source) -> Self {
-        Self { name, source, content: OnceCell::new() }
+        Self { name, source: RefCell::new(source), content: OnceCell::new() }
     }
 
     /// The rule at `address` of the file.
@@ -202,16 +241,21 @@ impl Module {
         segment.map_or(offset, |(start, _, address)| offset - start + address)
     }
 
-    fn error(&self) -> Option<&str> {
-        match &self.source {
-            Source::Unreadable(error) => Some(error),
-            _ => self.content.get()?.error.as_deref(),
+    fn error(&self) -> Option<String> {
+        match &*self.source.borrow() {
+            Source::Unreadable(error) => Some(error.clone()),
+            _ => self.content.get()?.error.clone(),
         }
     }
 
     fn content(&self) -> &Content {
         self.content.get_or_init(|| {
-            self.read().unwrap_or_else(|error| Content {
+            let content = self.read();
+            // Once it is read, the file is not needed open any more: a build has thousands of them.
+            if matches!(*self.source.borrow(), Source::File(_)) {
+                self.source.replace(Source::Read);
+            }
+            content.unwrap_or_else(|error| Content {
                 error: Some(error.to_string()),
                 ..Content::default()
             })
@@ -219,7 +263,7 @@ impl Module {
     }
 
     fn read(&self) -> io::Result<Content> {
-        match &self.source {
+        match &*self.source.borrow() {
             Source::File(file) => {
                 // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as with any
                 // mapped library.
@@ -232,7 +276,7 @@ impl Module {
                     std::slice::from_raw_parts(start as *const u8, len as usize)
                 })
             }
-            Source::Unreadable(_) => Ok(Content::default()),
+            Source::Unreadable(_) | Source::Read => Ok(Content::default()),
         }
     }
 }
@@ -260,8 +304,14 @@ fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
             File::open(Path::new("/proc").join(pid.to_string()).join("root").join(relative))
         })
         .or_else(|error| {
-            File::open(Path::new("/").join(relative)).ok().filter(is_the_one).ok_or(error)
+            open_regular(&Path::new("/").join(relative)).ok().filter(is_the_one).ok_or(error)
         })
+}
+
+/// Opens a file that the target may have put there: a pipe must not make memtrace wait.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 fn is_jvm(mapping: &Mapping) -> bool {

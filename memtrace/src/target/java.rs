@@ -3,11 +3,14 @@
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::ffi::OsStrExt,
+    io::Read,
+    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use super::maps::{self, Mapping};
+
+const MAX_RELEASE_BYTES: u64 = 64 << 10;
 
 /// Where the JDK of a process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ impl JavaHome {
     pub fn version(&self) -> Option<String> {
         let text = [self.path.clone(), self.path.join("..")]
             .iter()
-            .find_map(|folder| fs::read_to_string(folder.join("release")).ok())?;
+            .find_map(|folder| read_small(&folder.join("release")))?;
         release_field(&text, "JAVA_RUNTIME_VERSION")
             .or_else(|| release_field(&text, "JAVA_VERSION"))
     }
@@ -80,6 +83,15 @@ pub fn zlib_files(pid: u32, own: bool) -> Vec<PathBuf> {
 pub fn launcher_zlib_files(path: &Path) -> Vec<PathBuf> {
     let home = JavaHome::of_launcher(path);
     home.iter().flat_map(JavaHome::libzips).filter(|path| path.exists()).collect()
+}
+
+/// Reads a small file that the target may have put there: a pipe must not make memtrace wait, nor a large one fill it.
+fn read_small(path: &Path) -> Option<String> {
+    let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+    let mut text = String::new();
+    let is_file = file.metadata().ok()?.is_file();
+    is_file.then(|| file.take(MAX_RELEASE_BYTES).read_to_string(&mut text).ok())??;
+    Some(text)
 }
 
 fn has_zlib(name: &str) -> bool {

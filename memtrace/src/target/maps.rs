@@ -18,6 +18,8 @@ pub struct Mapping {
     pub exec: bool,
     /// Offset in the file.
     pub offset: u64,
+    /// Device of the file, as major << 32 | minor.
+    pub device: u64,
     /// Inode of the file, 0 for memory without one.
     pub inode: u64,
     /// Path of the file, a name in brackets, or nothing. A deleted file's ends in ` (deleted)`.
@@ -58,7 +60,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
     let (start, end) = range.split_at_checked(range.iter().position(|&byte| byte == b'-')?)?;
     let permissions = field(&mut rest)?;
     let offset = field(&mut rest)?;
-    let _device = field(&mut rest)?;
+    let device = field(&mut rest)?;
     let inode = field(&mut rest)?;
     let (start, end) = (hex(start)?, hex(&end[1..])?);
     Some(Mapping {
@@ -67,6 +69,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
         access: permissions.iter().take(3).any(|&byte| byte != b'-'),
         exec: permissions.get(2) == Some(&b'x'),
         offset: hex(offset)?,
+        device: device_number(device)?,
         inode: std::str::from_utf8(inode).ok()?.parse().ok()?,
         path: rest.trim_ascii_start().to_vec(),
     })
@@ -79,6 +82,12 @@ fn field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (field, after) = text.split_at(end);
     *rest = after;
     (!field.is_empty()).then_some(field)
+}
+
+/// `fe:00`.
+fn device_number(text: &[u8]) -> Option<u64> {
+    let (major, minor) = text.split_at_checked(text.iter().position(|&byte| byte == b':')?)?;
+    Some(hex(major)? << 32 | hex(&minor[1..])?)
 }
 
 fn hex(digits: &[u8]) -> Option<u64> {

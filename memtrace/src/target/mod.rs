@@ -18,3 +18,21 @@ pub use process::{
 };
 pub use segment::segment_bytes;
 pub use situation::{Activity, Jvm, Situation};
+
+/// Whether a library of this name tells what its process is, or is one to be probed.
+pub fn tells_what_it_is(file_name: &str) -> bool {
+    [
+        "libjvm",
+        "libzip",
+        "libz.",
+        "libz-ng",
+        "libc.",
+        "libc-",
+        "ld-musl",
+        "libjemalloc",
+        "libtcmalloc",
+        "libmimalloc",
+    ]
+    .iter()
+    .any(|start| file_name.starts_with(start))
+}

@@ -26,6 +26,8 @@ pub struct Writer<W> {
     written_bytes: u64,
     max_bytes: u64,
     is_full: bool,
+    /// Whether what comes now is written whatever the size: how the trace ended.
+    is_closing: bool,
 }
 
 impl<W: Write> Writer<W> {
@@ -43,12 +45,13 @@ impl<W: Write> Writer<W> {
             written_bytes,
             max_bytes,
             is_full: false,
+            is_closing: false,
         })
     }
 
     /// Adds `record` to the current block.
     pub fn write(&mut self, record: &Record) -> io::Result<()> {
-        if self.is_full {
+        if self.is_full && !self.is_closing {
             return Ok(());
         }
         let mut body = std::mem::take(&mut self.scratch);
@@ -66,13 +69,13 @@ impl<W: Write> Writer<W> {
 
     /// Writes the current block.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.block.is_empty() || self.is_full {
+        if self.block.is_empty() || (self.is_full && !self.is_closing) {
             return Ok(());
         }
         let packed = zstd::bulk::compress(&self.block, ZSTD_LEVEL)?;
         self.block.clear();
         let len = (packed.len() + BLOCK_HEADER_BYTES) as u64;
-        if self.written_bytes + len > self.max_bytes {
+        if self.written_bytes + len > self.max_bytes && !self.is_closing {
             self.is_full = true;
             return Ok(());
         }
@@ -84,6 +87,11 @@ impl<W: Write> Writer<W> {
         self.out.flush()?;
         self.written_bytes += len;
         Ok(())
+    }
+
+    /// What comes now is how the trace ended, and belongs to every file, a full one too. It is a few kilobytes.
+    pub fn begin_closing(&mut self) {
+        self.is_closing = true;
     }
 
     /// Whether the file has reached its largest size; what came after that is not in it.

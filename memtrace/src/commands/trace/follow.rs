@@ -56,9 +56,7 @@ pub(super) async fn follow(
             Input::Named(Err(failure)) => jstack_failure = Some(failure),
         }
         if let Some(error) = session.take_file_error() {
-            to_stderr(&format!(
-                "memtrace: failed to write the trace file: {error}; the trace ends here\n"
-            ));
+            tell_file_error(&error);
             break Why::OutputFailed;
         }
         if session.is_over() {
@@ -67,8 +65,17 @@ pub(super) async fn follow(
     };
     clear_progress(args);
     name_at_the_end(&mut session, args, names, jstack_failure);
-    let status = None;
-    (session.finish(inputs.ring(), why, status), why)
+    match session.finish(inputs.ring(), why, None) {
+        (recording, None) => (recording, why),
+        (recording, Some(error)) => {
+            tell_file_error(&error);
+            (recording, Why::OutputFailed)
+        }
+    }
+}
+
+fn tell_file_error(error: &io::Error) {
+    to_stderr(&format!("memtrace: failed to write the trace file: {error}; the trace ends here\n"));
 }
 
 /// Reads what happened up to now, and waits until it has left the window that orders it.

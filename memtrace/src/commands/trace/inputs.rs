@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::super::{args::TraceArgs, failure::Failure, jstack};
+use super::self_use::is_ignored;
 use crate::{
     probes::{Messages, Probes, Ring},
     trace::ThreadName,
@@ -50,7 +51,8 @@ pub(super) struct Inputs {
     end: Instant,
     interrupt: Signal,
     terminate: Signal,
-    hang_up: Signal,
+    /// None where memtrace was started so as to survive its terminal.
+    hang_up: Option<Signal>,
     report: Signal,
     named: mpsc::Receiver<Result<Vec<ThreadName>, Failure>>,
 }
@@ -80,7 +82,11 @@ impl Inputs {
             end: Instant::now() + args.duration.unwrap_or(FAR_AWAY),
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
+            hang_up: if is_ignored(libc::SIGHUP) {
+                None
+            } else {
+                Some(listen(SignalKind::hangup())?)
+            },
             report: listen(SignalKind::user_defined1())?,
             named: if asks { ask_now_and_then(pid) } else { mpsc::channel(1).1 },
         })
@@ -104,7 +110,7 @@ impl Inputs {
             biased;
             _ = interrupt.recv() => Input::Asked,
             _ = terminate.recv() => Input::Asked,
-            _ = hang_up.recv() => Input::Asked,
+            () = hung_up(hang_up.as_mut()), if hang_up.is_some() => Input::Asked,
             () = sleep_until(*end) => Input::TimeOver,
             _ = report.recv() => Input::Report,
             Some(names) = named.recv() => Input::Named(names),
@@ -131,6 +137,12 @@ async fn flush(messages: Option<&mut AsyncFd<Messages>>) {
     if let Ok(mut guard) = messages.readable_mut().await {
         guard.get_inner_mut().log();
         guard.clear_ready();
+    }
+}
+
+async fn hung_up(signal: Option<&mut Signal>) {
+    if let Some(signal) = signal {
+        signal.recv().await;
     }
 }
 

@@ -81,14 +81,17 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     }
     let running = subject.release()?;
     let (recording, why) = runtime.block_on(follow(session, inputs, args, names));
-    outputs.write(&recording, &args.outputs)?;
+    let written = outputs.write(&recording, &args.outputs);
     tell_file_end(&recording, args);
-    match (running, why) {
+    // Whatever became of the outputs: the command is not left alone.
+    let status = running.map(|running| end_of(&running, why, args.outputs.quiet)).transpose()?;
+    written?;
+    match (status, why) {
         (_, Why::OutputFailed) => {
             Err(anyhow!("the trace ended early: its file could not be written").into())
         }
         (None, _) => Ok(ExitCode::SUCCESS),
-        (Some(running), why) => Ok(status_of(end_of(&running, why, args.outputs.quiet)?)),
+        (Some(status), _) => Ok(status_of(status)),
     }
 }
 
@@ -187,6 +190,7 @@ fn end_of(running: &Running, why: Why, quiet: bool) -> Result<ExitStatus, Failur
     if let Some(status) = running.try_wait() {
         return Ok(status);
     }
+    self_use::listen_no_more();
     let told = match why {
         Why::Asked => {
             running.terminate();

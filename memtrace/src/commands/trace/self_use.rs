@@ -9,6 +9,23 @@ pub(super) fn hurry() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
+/// From now on a signal ends memtrace: the trace is written, and it only waits for the command.
+pub(super) fn listen_no_more() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the default disposition involves no code of memtrace's.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Whether `signal` was to be ignored when memtrace was started, as `nohup` has it.
+pub(super) fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: all zero is a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no new action is given, the old one is written to `action`.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
 /// Processor time and memory of memtrace itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SelfUse {

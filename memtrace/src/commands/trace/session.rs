@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     fs::File,
+    io,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -45,7 +46,7 @@ pub(super) struct Session {
     recording: Recording,
     file: Option<Writer<File>>,
     /// Why the file is not written any more.
-    file_error: Option<std::io::Error>,
+    file_error: Option<io::Error>,
     /// Code of traced processes that is mapped later than the events that were read so far, by time.
     coming_code: VecDeque<CodeChange>,
     /// Code of processes that are not known to be traced.
@@ -137,7 +138,10 @@ impl Session {
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
     pub(super) fn drain(&mut self, ring: &mut Ring) -> bool {
         let (began, began_ns) = (Instant::now(), clock::now_ns());
-        self.read_code_maps();
+        if !self.read_code_maps() && self.probes.tells_code_maps() {
+            // Some of what was told was lost.
+            self.live.iter().for_each(|&tgid| self.stacks.refresh(tgid));
+        }
         let is_empty = ring.read(|record| {
             self.take(record);
             if began.elapsed() > TURN { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -197,16 +201,24 @@ impl Session {
     }
 
     /// Why the trace file is not written any more, once it is not.
-    pub(super) fn take_file_error(&mut self) -> Option<std::io::Error> {
+    pub(super) fn take_file_error(&mut self) -> Option<io::Error> {
         self.file_error.take()
     }
 
     /// Detaches, reads what is still on its way, and ends the trace.
-    pub(super) fn finish(mut self, ring: &mut Ring, why: Why, status: Option<i32>) -> Recording {
+    pub(super) fn finish(
+        mut self,
+        ring: &mut Ring,
+        why: Why,
+        status: Option<i32>,
+    ) -> (Recording, Option<io::Error>) {
         self.probes.detach();
         while !self.drain(ring) {}
         self.release(u64::MAX);
         self.name_seen_threads();
+        if let Some(file) = &mut self.file {
+            file.begin_closing();
+        }
         self.sample();
         self.tell_losses();
         self.tell_notes();
@@ -215,7 +227,7 @@ impl Session {
         let end = End { time_ns: clock::now_ns(), why, status, self_cpu_ns, self_max_rss_bytes };
         self.put(Record::End(end));
         self.flush();
-        self.recording
+        (self.recording, self.file_error)
     }
 
     fn name_seen_threads(&mut self) {
@@ -320,9 +332,9 @@ impl Session {
 
     /// Process `tgid` has code that is new: how to unwind it is noted now, while the events behind wait.
     fn code_changed(&mut self, tgid: u32) {
-        self.code_is_new.insert(tgid);
         if !self.read_code_maps() {
             self.stacks.refresh(tgid);
+            self.code_is_new.insert(tgid);
         }
     }
 
@@ -348,7 +360,12 @@ impl Session {
     fn change_code(&mut self, time_ns: u64) {
         while let Some(change) = self.coming_code.pop_front_if(|change| change.time_ns <= time_ns) {
             match &change.mapping {
-                Some(mapping) => self.stacks.map_code(change.tgid, mapping),
+                Some(mapping) => {
+                    self.stacks.map_code(change.tgid, mapping);
+                    if target::tells_what_it_is(&mapping.file_name()) {
+                        self.code_is_new.insert(change.tgid);
+                    }
+                }
                 None => self.stacks.exec(change.tgid),
             }
         }
@@ -383,6 +400,8 @@ impl Session {
             match self.probes.attach_zlib(&path) {
                 Ok(0) => {}
                 Ok(n) => log::info!("probed {n} functions of {}", path.display()),
+                // A process that has ended meanwhile opens no Inflater.
+                Err(_) if !target::is_alive(tgid) => {}
                 Err(error) => {
                     self.note(format!("the Inflaters of a zlib library are not seen: {error:#}"))
                 }
@@ -473,7 +492,7 @@ impl Session {
         }
     }
 
-    fn stop_file(&mut self, error: std::io::Error) {
+    fn stop_file(&mut self, error: io::Error) {
         self.file = None;
         self.file_error = Some(error);
     }

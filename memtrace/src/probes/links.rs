@@ -1,0 +1,50 @@
+//! What holds the programs attached, and letting go of it all at once.
+//!
+//! The kernel lets go of one link after the other only when nobody can be in its program any more, which takes tens of
+//! milliseconds each; many at the same time take no longer than one.
+
+use std::thread;
+
+use aya::{
+    Ebpf,
+    programs::{
+        BtfTracePoint, TracePoint, UProbe, tp_btf::BtfTracePointLinkId,
+        trace_point::TracePointLinkId, uprobe::UProbeLinkId,
+    },
+};
+
+use super::program_mut;
+
+/// The links of all programs, with the programs' names.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    pub(super) life: Vec<(&'static str, BtfTracePointLinkId)>,
+    pub(super) syscalls: Vec<(&'static str, TracePointLinkId)>,
+    pub(super) functions: Vec<(&'static str, UProbeLinkId)>,
+}
+
+/// Lets go of `links`.
+pub(super) fn drop_all(ebpf: &mut Ebpf, links: Links) {
+    let mut owned: Vec<Box<dyn Send>> = Vec::new();
+    for (name, id) in links.life {
+        let program = program_mut::<BtfTracePoint>(ebpf, name).ok();
+        owned.extend(program.and_then(|program| program.take_link(id).ok()).map(boxed));
+    }
+    for (name, id) in links.syscalls {
+        let program = program_mut::<TracePoint>(ebpf, name).ok();
+        owned.extend(program.and_then(|program| program.take_link(id).ok()).map(boxed));
+    }
+    for (name, id) in links.functions {
+        let program = program_mut::<UProbe>(ebpf, name).ok();
+        owned.extend(program.and_then(|program| program.take_link(id).ok()).map(boxed));
+    }
+    thread::scope(|scope| {
+        for link in owned {
+            scope.spawn(move || drop(link));
+        }
+    });
+}
+
+fn boxed(link: impl Send + 'static) -> Box<dyn Send> {
+    Box::new(link)
+}
