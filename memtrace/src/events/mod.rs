@@ -3,9 +3,11 @@
 //! In: bytes of the ring buffer. Out: [`Event`]s. What they mean, and what a stack holds, is others' business.
 
 mod code;
+mod code_changes;
 mod decode;
 mod order;
 
 pub use code::{CodeChange, CodeRecord};
+pub use code_changes::CodeChanges;
 pub use decode::{DecodeError, Event};
 pub use order::Window;

@@ -5,6 +5,7 @@ mod follow;
 mod inputs;
 mod self_use;
 mod session;
+mod tally;
 
 use std::{
     fs::File,

@@ -1,7 +1,7 @@
 //! One trace, from the bytes of the ring buffer to its records: it hands each room what the one before it made.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     fs::File,
     io,
     ops::ControlFlow,
@@ -9,11 +9,11 @@ use std::{
 };
 
 use anyhow::Result;
-use memtrace_common::{Counter, EventHeader, Kind};
+use memtrace_common::{EventHeader, Kind};
 
-use super::{clock, self_use::SelfUse};
+use super::{clock, self_use::SelfUse, tally};
 use crate::{
-    events::{CodeChange, CodeRecord, Event, Window},
+    events::{CodeChanges, Event, Window},
     ledger::{self, Before, Meaning, NameFrom, Sample, What},
     probes::{Probes, Ring},
     stacks::{New, StackId, Stacks},
@@ -25,9 +25,6 @@ use crate::{
 const WINDOW_NS: u64 = 100_000_000;
 /// How long the ring buffer is read before other things get their turn.
 const TURN: Duration = Duration::from_millis(20);
-
-/// Records of code that are kept for processes not known yet.
-const MAX_UNCLAIMED: usize = 4096;
 
 const PROT_EXEC: u64 = 4;
 const MAP_ANONYMOUS: u64 = 0x20;
@@ -47,18 +44,14 @@ pub(super) struct Session {
     file: Option<Writer<File>>,
     /// Why the file is not written any more.
     file_error: Option<io::Error>,
-    /// Code of traced processes that is mapped later than the events that were read so far, by time.
-    coming_code: VecDeque<CodeChange>,
-    /// Code of processes that are not known to be traced.
-    unclaimed_code: Vec<CodeChange>,
+    /// Code that is mapped later than the events that were read so far.
+    code: CodeChanges,
     /// Processes whose code is new: what they are, and whether they are to be probed, is looked at after the events.
     code_is_new: BTreeSet<u32>,
     /// The traced processes that have not ended.
     live: BTreeSet<u32>,
     newest_ns: u64,
-    n_undecoded: u64,
-    /// System V segments whose size could not be found out.
-    n_sizes_unknown: u64,
+    own: tally::Own,
     status: Option<i32>,
     names_for_the_end: Vec<ThreadName>,
 }
@@ -83,13 +76,11 @@ impl Session {
             recording: Recording::default(),
             file,
             file_error: None,
-            coming_code: VecDeque::new(),
-            unclaimed_code: Vec::new(),
+            code: CodeChanges::default(),
             code_is_new: BTreeSet::new(),
             live: BTreeSet::from([root]),
             newest_ns: 0,
-            n_undecoded: 0,
-            n_sizes_unknown: 0,
+            own: tally::Own::default(),
             status: None,
             names_for_the_end: Vec::new(),
         }
@@ -249,7 +240,7 @@ impl Session {
 
     fn take(&mut self, record: &[u8]) {
         let Ok(event) = Event::decode(record) else {
-            self.n_undecoded += 1;
+            self.own.undecoded += 1;
             return;
         };
         let header = &event.header;
@@ -287,7 +278,7 @@ impl Session {
         let What::Shmat { addr, .. } = what else { return what };
         let id = header.args[0] as i32;
         let len = target::segment_bytes(header.tgid, id, addr);
-        self.n_sizes_unknown += u64::from(len.is_none());
+        self.own.segment_size += u64::from(len.is_none());
         What::Shmat { addr, len: len.unwrap_or_default() }
     }
 
@@ -310,6 +301,7 @@ impl Session {
             Kind::FORK if header.args[1] != 0 => {
                 let child = header.args[0] as u32;
                 self.live.insert(child);
+                self.code.begin(child, header.enter_ns);
                 self.stacks.fork(header.tgid, child);
                 self.code_changed(child);
             }
@@ -340,33 +332,22 @@ impl Session {
 
     /// Takes what perf tells of mapped code; `false` where it doesn't tell, or not all of it.
     fn read_code_maps(&mut self) -> bool {
-        let unclaimed = &mut self.unclaimed_code;
-        let mut n_lost = 0;
-        let tells = self.probes.read_code_maps(|record| match CodeRecord::decode(record) {
-            Some(CodeRecord::Change(change)) => unclaimed.push(change),
-            Some(CodeRecord::Lost(n)) => n_lost += n,
-            Some(CodeRecord::Other) | None => {}
-        });
-        let live = &self.live;
-        self.coming_code.extend(unclaimed.extract_if(.., |change| live.contains(&change.tgid)));
-        self.coming_code.make_contiguous().sort_by_key(|change| change.time_ns);
-        // What is left is of other processes, or of children whose begin is yet to be read.
-        let n_old = unclaimed.len().saturating_sub(MAX_UNCLAIMED);
-        unclaimed.drain(..n_old);
-        tells && n_lost == 0
+        let Self { probes, code, live, .. } = self;
+        let tells = probes.read_code_maps(|record| code.take(record));
+        let has_lost = code.claim(|tgid| live.contains(&tgid));
+        tells && !has_lost
     }
 
     /// Lets happen to the code what happened to it up to `time_ns`: events are resolved against the code of their time.
     fn change_code(&mut self, time_ns: u64) {
-        while let Some(change) = self.coming_code.pop_front_if(|change| change.time_ns <= time_ns) {
-            match &change.mapping {
-                Some(mapping) => {
-                    self.stacks.map_code(change.tgid, mapping);
-                    if target::tells_what_it_is(&mapping.file_name()) {
-                        self.code_is_new.insert(change.tgid);
-                    }
-                }
-                None => self.stacks.exec(change.tgid),
+        while let Some(change) = self.code.pop(time_ns) {
+            let Some(mapping) = &change.mapping else {
+                self.stacks.exec(change.tgid);
+                continue;
+            };
+            self.stacks.map_code(change.tgid, mapping);
+            if target::tells_what_it_is(&mapping.file_name()) {
+                self.code_is_new.insert(change.tgid);
             }
         }
     }
@@ -429,47 +410,20 @@ impl Session {
     }
 
     fn tell_losses(&mut self) {
-        let counters = self.probes.counters();
-        let mut losses: Vec<(String, u64)> = Counter::LOSSES
-            .iter()
-            .map(|&(counter, name)| (name.to_owned(), counters.get(counter)))
-            .collect();
-        losses.extend(
-            self.probes.missed_by_kernel().into_iter().map(|(name, n)| (name.to_owned(), n)),
-        );
-        let stacks = &self.stacks.losses;
-        losses.push(("undecoded".into(), self.n_undecoded));
-        losses.push(("segment_size".into(), self.n_sizes_unknown));
-        losses.push(("out_of_order".into(), self.window.n_late));
-        losses.push(("stacks_not_kept".into(), stacks.not_kept));
-        let failed = Kind::ALL
-            .iter()
-            .filter_map(|&kind| Some((kind.name()?.to_owned(), counters.failed(kind))));
-        let failed = failed.filter(|(_, n)| *n > 0).collect();
-        self.put(Record::Losses(losses));
-        self.put(Record::Failed(failed));
+        let own = tally::Own { out_of_order: self.window.n_late, ..self.own };
+        self.put(Record::Losses(tally::losses(&self.probes, &self.stacks, own)));
+        self.put(Record::Failed(tally::failed(self.probes.counters())));
     }
 
     fn tell_notes(&mut self) {
         if self.recording.target.jvm.is_none() {
+            let root = self.root;
             self.note(format!(
-                "process {} is no Java virtual machine: its stacks are native only",
-                self.root
+                "process {root} is no Java virtual machine: its stacks are native only"
             ));
         }
-        for (name, reason) in self.stacks.unreadable() {
-            self.note(format!(
-                "failed to read {name}, stacks through it may be incomplete: {reason}"
-            ));
-        }
-        for (n, why) in self.stacks.losses.reasons().into_iter().filter(|(n, _)| *n > 0) {
-            self.note(format!("{n} stacks end {why}"));
-        }
-        let n_cut = self.probes.counters().get(Counter::STACK_FAULT);
-        if n_cut > 0 {
-            self.note(format!(
-                "{n_cut} stacks have pages that were never touched or could not be read"
-            ));
+        for note in tally::notes_on_stacks(self.probes.counters(), &self.stacks) {
+            self.note(note);
         }
         if self.file.as_ref().is_some_and(Writer::is_full) {
             self.note(

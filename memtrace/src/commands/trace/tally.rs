@@ -1,0 +1,54 @@
+//! What was lost, what failed and what else the user should know, gathered from the rooms that count it.
+
+use memtrace_common::{Counter, Kind};
+
+use crate::{
+    probes::{Counters, Probes},
+    stacks::Stacks,
+};
+
+/// What the session itself counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Own {
+    /// Records that could not be decoded.
+    pub(super) undecoded: u64,
+    /// System V segments whose size could not be found out.
+    pub(super) segment_size: u64,
+    /// Events that took effect before something that had left the window.
+    pub(super) out_of_order: u64,
+}
+
+/// Everything that was lost, by name; what did not happen is there with 0.
+pub(super) fn losses(probes: &Probes, stacks: &Stacks, own: Own) -> Vec<(String, u64)> {
+    let counters = probes.counters();
+    let kernel = Counter::LOSSES.iter().map(|&(counter, name)| (name, counters.get(counter)));
+    let here = [
+        ("undecoded", own.undecoded),
+        ("segment_size", own.segment_size),
+        ("out_of_order", own.out_of_order),
+        ("stacks_not_kept", stacks.losses.not_kept),
+    ];
+    let all = kernel.chain(probes.missed_by_kernel()).chain(here);
+    all.map(|(name, n)| (name.to_owned(), n)).collect()
+}
+
+/// Calls that failed, by name.
+pub(super) fn failed(counters: &Counters) -> Vec<(String, u64)> {
+    let all =
+        Kind::ALL.iter().filter_map(|&kind| Some((kind.name()?.to_owned(), counters.failed(kind))));
+    all.filter(|(_, n)| *n > 0).collect()
+}
+
+/// What limits the stacks, a line each.
+pub(super) fn notes_on_stacks(counters: &Counters, stacks: &Stacks) -> Vec<String> {
+    let unreadable = stacks.unreadable().into_iter().map(|(name, reason)| {
+        format!("failed to read {name}, stacks through it may be incomplete: {reason}")
+    });
+    let broken = stacks.losses.reasons().into_iter().filter(|(n, _)| *n > 0);
+    let broken = broken.map(|(n, why)| format!("{n} stacks end {why}"));
+    let n_holes = counters.get(Counter::STACK_FAULT);
+    let holes = (n_holes > 0).then(|| {
+        format!("{n_holes} stacks have pages that were never touched or could not be read")
+    });
+    unreadable.chain(broken).chain(holes).collect()
+}
