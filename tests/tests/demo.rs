@@ -37,7 +37,7 @@ fn assert_scanner_leads(report: &Report) {
 
 /// Stacks are copied up to 64 KiB. The launcher's `find_file` alone has a larger frame, when it reads the jar's manifest.
 fn assert_only_the_launcher_is_cut(report: &Report) {
-    let stacks = report.value()["stacks"].as_array().unwrap().clone();
+    let stacks = report.value()["stacks"].as_array().expect("a list").clone();
     let cut: Vec<_> = stacks.iter().filter(|stack| stack["quality"] == "truncated").collect();
     let is_launcher =
         |stack: &&serde_json::Value| stack["frames"].to_string().contains("JLI_ParseManifest");
