@@ -35,16 +35,7 @@ fn mount_privately() -> io::Result<()> {
     fs::metadata(TRACING)?;
     // SAFETY: only this thread's view of the file system is unshared; no memory is involved.
     check(unsafe { libc::unshare(libc::CLONE_FS | libc::CLONE_NEWNS) })?;
-    // SAFETY: constant strings; `MS_SLAVE` takes neither source nor type.
-    check(unsafe {
-        libc::mount(
-            ptr::null(),
-            c"/".as_ptr(),
-            ptr::null(),
-            libc::MS_REC | libc::MS_SLAVE,
-            ptr::null(),
-        )
-    })?;
+    keep_to_ourselves()?;
     // SAFETY: constant strings, no data.
     check(unsafe {
         libc::mount(
@@ -55,6 +46,25 @@ fn mount_privately() -> io::Result<()> {
             ptr::null(),
         )
     })
+}
+
+/// Keeps what is mounted here from others. In a chroot the root is no mount point; then what is nearest to tracefs is
+/// asked.
+fn keep_to_ourselves() -> io::Result<()> {
+    let flags = libc::MS_REC | libc::MS_SLAVE;
+    let candidates = [c"/", c"/sys/kernel/tracing", c"/sys/kernel", c"/sys"];
+    let mut result = Ok(());
+    for mount_point in candidates {
+        // SAFETY: constant strings; `MS_SLAVE` takes neither source nor type.
+        result = check(unsafe {
+            libc::mount(ptr::null(), mount_point.as_ptr(), ptr::null(), flags, ptr::null())
+        });
+        match &result {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            _ => break,
+        }
+    }
+    result
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
