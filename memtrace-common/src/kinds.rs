@@ -97,6 +97,11 @@ impl Kind {
         })
     }
 
+    /// Whether it is a call that the program made, not something in its life.
+    pub const fn is_call(self) -> bool {
+        self.0 < Kind::THREAD_START.0
+    }
+
     /// Whether the event carries a stack. The end of a stream does not: who ended it is a matter of threads, and there
     /// are as many ends as there are streams.
     pub const fn has_stack(self) -> bool {
@@ -104,6 +109,6 @@ impl Kind {
             self,
             Kind::INFLATER_END | Kind::DEFLATER_END | Kind::INFLATE_END | Kind::DEFLATE_END
         );
-        self.0 < Kind::THREAD_START.0 && !is_end
+        self.is_call() && !is_end
     }
 }

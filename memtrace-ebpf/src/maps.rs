@@ -13,7 +13,7 @@ const MMAPABLE: u32 = 1 << 10;
 
 /// Events on their way to user space.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(32 << 20, 0);
 
 /// Indexed by [`memtrace_common::Counter`].
 #[map]

@@ -106,7 +106,7 @@ impl Probes {
     fn try_load(options: Options) -> Result<Self> {
         let btf = Btf::from_sys_fs().context("failed to read the kernel's type information")?;
         let offsets = Offsets(kernel_offsets::read()?);
-        let wake_at_bytes = u64::from(options.ring_bytes / 8);
+        let wake_at_bytes = u64::from(options.ring_bytes / 16);
         let log_level: u8 = if options.debug { log::Level::Debug as u8 } else { 0 };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))

@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Its pages are mapped twice and so count twice in memtrace's own memory.
-pub(super) const RING_BYTES: u32 = 16 << 20;
+pub(super) const RING_BYTES: u32 = 32 << 20;
 
 /// As `env` has them.
 const MEMTRACE_FAILED: u8 = 125;

@@ -234,8 +234,8 @@ impl<'r> Ender<'r> {
 /// asked, those that did.
 fn events(recording: &Recording) -> Vec<(&'static str, u64)> {
     let asked = |kind: &Kind| (Kind::INFLATE_INIT.0..=Kind::DEFLATE_END.0).contains(&kind.0);
-    let stacked = Kind::ALL.iter().filter(|kind| kind.has_stack());
-    stacked
+    let calls = Kind::ALL.iter().filter(|kind| kind.is_call());
+    calls
         .filter(|kind| !asked(kind) || recording.ledger.n(**kind) > 0)
         .filter_map(|&kind| Some((kind.name()?, recording.ledger.n(kind))))
         .collect()
