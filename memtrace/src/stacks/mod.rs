@@ -7,6 +7,7 @@
 mod intern;
 mod modules;
 mod rules;
+mod steps;
 mod symbols;
 mod unwind_table;
 mod walk;
@@ -24,6 +25,7 @@ pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
 use crate::{events::Event, target::maps::Mapping};
 use intern::Interner;
 use modules::{Code, Files, Modules};
+use steps::{Generation, Steps};
 use walk::{Address, Break, End, Snapshot};
 
 /// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.
@@ -82,6 +84,7 @@ pub struct Stacks {
     stacks: Interner<Stack>,
     files: Files,
     processes: FxHashMap<u32, Process>,
+    steps: Steps,
     new: Vec<New>,
     scratch: Vec<Address>,
     /// What could not be resolved.
@@ -91,6 +94,8 @@ pub struct Stacks {
 #[derive(Debug, Default)]
 struct Process {
     modules: Modules,
+    /// Of `modules`; none yet where nothing was looked up since they changed.
+    generation: Option<Generation>,
     walks: FxHashMap<Box<[Address]>, FxHashMap<u8, StackId>>,
     names: FxHashMap<Address, FrameId>,
     refreshed: Option<Instant>,
@@ -104,6 +109,7 @@ impl Stacks {
             stacks: Interner::new(MAX_STACKS),
             files: Files::default(),
             processes: FxHashMap::default(),
+            steps: Steps::new(),
             new: Vec::new(),
             scratch: Vec::new(),
             losses: Losses::default(),
@@ -193,16 +199,24 @@ impl Stacks {
                 || event.stack.len() == MAX_STACK_BYTES,
             mends: header.mends.get(..header.n_mends as usize).unwrap_or(&header.mends),
         };
-        let process = self.processes.entry(header.tgid).or_default();
-        let end = walk::walk(&process.modules, &snapshot, frames);
-        let is_stale = process.refreshed.is_none_or(|when| when.elapsed() > REFRESH_EVERY);
-        if end != End::Broken(Break::Nowhere) || !is_stale {
+        let end = self.try_walk(header.tgid, &snapshot, frames);
+        let refreshed = self.processes.get(&header.tgid).and_then(|process| process.refreshed);
+        if end != End::Broken(Break::Nowhere)
+            || refreshed.is_some_and(|when| when.elapsed() <= REFRESH_EVERY)
+        {
             return end;
         }
         self.refresh(header.tgid);
         frames.clear();
-        let modules = self.processes.get(&header.tgid).map(|process| &process.modules);
-        modules.map_or(end, |modules| walk::walk(modules, &snapshot, frames))
+        self.try_walk(header.tgid, &snapshot, frames)
+    }
+
+    fn try_walk(&mut self, tgid: u32, snapshot: &Snapshot<'_>, frames: &mut Vec<Address>) -> End {
+        let Self { processes, steps, .. } = self;
+        let Process { modules, generation, .. } = processes.entry(tgid).or_default();
+        let generation = *generation.get_or_insert_with(|| steps.new_generation());
+        let step_at = |pc| steps.at(modules, generation, pc);
+        walk::walk(step_at, modules.has_jvm, snapshot, frames)
     }
 
     fn intern(&mut self, tgid: u32, addresses: &[Address], end: End) -> StackId {
@@ -292,6 +306,7 @@ impl Process {
     /// What was found at an address does not hold when other code lies there.
     fn forget_if(&mut self, is_changed: bool) {
         if is_changed {
+            self.generation = None;
             self.walks.clear();
             self.names.clear();
         }

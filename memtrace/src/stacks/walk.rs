@@ -3,8 +3,8 @@
 use memtrace_common::{Mend, Regs};
 
 use super::{
-    modules::{Code, Modules},
     rules::{Cfa, Rule, Saved},
+    steps::Step,
 };
 
 /// More frames than this are cut: recursion that deep names its culprit long before.
@@ -59,46 +59,59 @@ pub(super) struct Address {
     pub(super) guess: bool,
 }
 
-/// Collects the frames, innermost first, into `frames`.
-pub(super) fn walk(modules: &Modules, snapshot: &Snapshot<'_>, frames: &mut Vec<Address>) -> End {
-    let mut walk = Walk { snapshot, regs: snapshot.regs, interrupted: true, guessing: false };
-    while frames.len() < MAX_FRAMES {
-        // A return address is one past the call, which may be another function's first instruction.
-        let pc = if walk.interrupted { walk.regs.ip } else { walk.regs.ip.wrapping_sub(1) };
-        let step = match modules.at(pc) {
-            Code::Module(module, address) => {
-                let rule = module.rule(address);
-                // Nothing calls the signal trampoline: its address is no return address.
-                let pc = if rule == Some(Rule::Signal) { walk.regs.ip } else { pc };
-                frames.push(Address { pc, guess: walk.guessing });
-                match rule {
-                    Some(rule) => walk.apply(rule),
-                    None if walk.is_at_the_top() => return End::First,
-                    None => walk.guess(),
-                }
-            }
-            Code::Anonymous if modules.has_jvm => return End::Java,
-            Code::Anonymous => return End::Broken(Break::Anonymous),
-            Code::ReturnProbe => return End::Broken(Break::ForeignProbe),
-            Code::Nowhere if walk.regs.ip == 0 && !frames.is_empty() => return End::First,
-            Code::Nowhere => return End::Broken(Break::Nowhere),
-        };
-        if let Err(end) = step {
-            return end;
-        }
-    }
-    End::Truncated
+/// Collects the frames, innermost first, into `frames`; `step_at` tells what to do at an instruction.
+pub(super) fn walk(
+    step_at: impl FnMut(u64) -> Step,
+    is_jvm: bool,
+    snapshot: &Snapshot<'_>,
+    frames: &mut Vec<Address>,
+) -> End {
+    let regs = snapshot.regs;
+    Walk { snapshot, regs, is_jvm, interrupted: true, guessing: false }.collect(step_at, frames)
 }
 
 struct Walk<'a> {
     snapshot: &'a Snapshot<'a>,
     regs: Regs,
+    /// Whether code of the process' own making is a JVM's.
+    is_jvm: bool,
     /// Whether `regs.ip` is an instruction to be executed, not a return address.
     interrupted: bool,
     guessing: bool,
 }
 
 impl Walk<'_> {
+    fn collect(&mut self, mut step_at: impl FnMut(u64) -> Step, frames: &mut Vec<Address>) -> End {
+        while frames.len() < MAX_FRAMES {
+            // A return address is one past the call, which may be another function's first instruction.
+            let pc = if self.interrupted { self.regs.ip } else { self.regs.ip.wrapping_sub(1) };
+            if let Err(end) = self.take(step_at(pc), pc, frames) {
+                return end;
+            }
+        }
+        End::Truncated
+    }
+
+    fn take(&mut self, step: Step, pc: u64, frames: &mut Vec<Address>) -> Result<(), End> {
+        match step {
+            Step::Rule(rule) => {
+                // Nothing calls the signal trampoline: its address is no return address.
+                let pc = if rule == Rule::Signal { self.regs.ip } else { pc };
+                frames.push(Address { pc, guess: self.guessing });
+                self.apply(rule)
+            }
+            Step::NoRule => {
+                frames.push(Address { pc, guess: self.guessing });
+                if self.is_at_the_top() { Err(End::First) } else { self.guess() }
+            }
+            Step::Anonymous if self.is_jvm => Err(End::Java),
+            Step::Anonymous => Err(End::Broken(Break::Anonymous)),
+            Step::ReturnProbe => Err(End::Broken(Break::ForeignProbe)),
+            Step::Nowhere if self.regs.ip == 0 && !frames.is_empty() => Err(End::First),
+            Step::Nowhere => Err(End::Broken(Break::Nowhere)),
+        }
+    }
+
     fn apply(&mut self, rule: Rule) -> Result<(), End> {
         match rule {
             Rule::Frame { cfa, bp, bx } => self.frame(cfa, bp, bx),
