@@ -24,7 +24,7 @@ macro_rules! losses {
 losses! {
     /// The ring buffer had no room for an event.
     RING_FULL = 0, "ring_full";
-    /// A call was entered while the table of calls under way was full.
+    /// A call was entered while the table of threads was full.
     PENDING_FULL = 1, "pending_full";
     /// A call was entered while the same thread's last one had never been seen to return.
     EXIT_MISSED = 2, "exit_missed";
@@ -46,8 +46,6 @@ impl Counter {
     /// Not a counter: 1 as long as calls are to be taken note of. User space sets it when everything is attached and
     /// resets it before anything is detached, so that no call is seen by half.
     pub const ON: Counter = Counter(14);
-    /// The first of the counters of events handed to user space, one a kind.
-    pub const SENT: u32 = 16;
     /// The first of the counters of calls that failed, one a kind.
-    pub const FAILED: u32 = Self::SENT + N_KINDS as u32;
+    pub const FAILED: u32 = 16;
 }

@@ -18,12 +18,6 @@ pub(crate) fn count(counter: Counter) {
     }
 }
 
-/// Counts an event of `kind` that was handed to user space.
-#[inline(always)]
-pub(crate) fn count_sent(kind: Kind) {
-    count(Counter(Counter::SENT + kind.0));
-}
-
 /// Counts a call of `kind` that failed.
 #[inline(always)]
 pub(crate) fn count_failed(kind: Kind) {

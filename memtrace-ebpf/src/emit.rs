@@ -1,12 +1,14 @@
 //! The one way out: an event with a copy of the stack, or a counted loss.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_ringbuf_query};
-use memtrace_common::{Counter, EventHeader, Kind, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES};
+use memtrace_common::{
+    Counter, EventHeader, Kind, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES,
+};
 
 use crate::{
-    counters::{count, count_sent},
+    counters::count,
     maps::{EVENTS, WAKE_AT_BYTES},
-    nesting,
+    nesting::Nesting,
     task::{self, Ids},
 };
 
@@ -46,29 +48,29 @@ pub(crate) struct What {
 /// Hands `what` to user space without a stack.
 #[inline(always)]
 pub(crate) fn emit(what: &What, wake: Wake) {
-    send::<0>(what, 0, 0, wake);
+    send::<0>(what, None, 0, 0, wake);
 }
 
-/// Hands `what` and the stack from `what.regs.sp` on to user space.
+/// Hands `what` and the stack from `what.regs.sp` on to user space. `nesting` is what hides return addresses there.
 #[inline(always)]
-pub(crate) fn emit_with_stack(what: &What, wake: Wake) {
+pub(crate) fn emit_with_stack(what: &What, nesting: Option<&Nesting>, wake: Wake) {
     let fs_base = task::fs_base();
     let used = stack_used(what.regs.sp, fs_base);
     let want = if used == 0 { MAX_STACK_BYTES as u64 } else { used };
     if want <= STACK_CLASSES[1] as u64 {
-        send::<{ STACK_CLASSES[1] }>(what, fs_base, used, wake);
+        send::<{ STACK_CLASSES[1] }>(what, nesting, fs_base, used, wake);
     } else if want <= STACK_CLASSES[2] as u64 {
-        send::<{ STACK_CLASSES[2] }>(what, fs_base, used, wake);
+        send::<{ STACK_CLASSES[2] }>(what, nesting, fs_base, used, wake);
     } else if want <= STACK_CLASSES[3] as u64 {
-        send::<{ STACK_CLASSES[3] }>(what, fs_base, used, wake);
+        send::<{ STACK_CLASSES[3] }>(what, nesting, fs_base, used, wake);
     } else if want <= STACK_CLASSES[4] as u64 {
-        send::<{ STACK_CLASSES[4] }>(what, fs_base, used, wake);
+        send::<{ STACK_CLASSES[4] }>(what, nesting, fs_base, used, wake);
     } else if want <= STACK_CLASSES[5] as u64 {
-        send::<{ STACK_CLASSES[5] }>(what, fs_base, used, wake);
+        send::<{ STACK_CLASSES[5] }>(what, nesting, fs_base, used, wake);
     } else if want <= STACK_CLASSES[6] as u64 {
-        send::<{ STACK_CLASSES[6] }>(what, fs_base, used, wake);
+        send::<{ STACK_CLASSES[6] }>(what, nesting, fs_base, used, wake);
     } else {
-        send::<{ STACK_CLASSES[7] }>(what, fs_base, used, wake);
+        send::<{ STACK_CLASSES[7] }>(what, nesting, fs_base, used, wake);
     }
 }
 
@@ -85,7 +87,13 @@ fn stack_used(sp: u64, fs_base: u64) -> u64 {
 }
 
 #[inline(always)]
-fn send<const N: usize>(what: &What, fs_base: u64, used: u64, wake: Wake) {
+fn send<const N: usize>(
+    what: &What,
+    nesting: Option<&Nesting>,
+    fs_base: u64,
+    used: u64,
+    wake: Wake,
+) {
     let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else {
         count(Counter::RING_FULL);
         return;
@@ -103,7 +111,7 @@ fn send<const N: usize>(what: &What, fs_base: u64, used: u64, wake: Wake) {
     header.tgid = what.ids.tgid;
     header.tid = what.ids.tid;
     header.kind = what.kind.0;
-    header.n_mends = nesting::mends(what.ids.tid, what.own_mend, &mut header.mends);
+    header.n_mends = mends(what, nesting, &mut header.mends);
     header.reserved = 0;
     header.stack_bytes = 0;
     if N > 0 {
@@ -111,8 +119,21 @@ fn send<const N: usize>(what: &What, fs_base: u64, used: u64, wake: Wake) {
         let stack = unsafe { (&raw mut (*record).stack).cast::<u8>() };
         header.stack_bytes = copy_stack::<N>(stack, what.regs.sp, used);
     }
-    entry.submit(wake_flag(wake));
-    count_sent(what.kind);
+    entry.submit(wake_flag(what, wake));
+}
+
+/// Writes the return addresses that are hidden, the event's own last.
+#[inline(always)]
+fn mends(what: &What, nesting: Option<&Nesting>, into: &mut [Mend; MAX_MENDS]) -> u32 {
+    let n = match nesting {
+        Some(nesting) => nesting.mends(into),
+        None => 0,
+    };
+    if what.own_mend.slot == 0 || n >= MAX_MENDS as u32 {
+        return n;
+    }
+    into[n as usize] = what.own_mend;
+    n + 1
 }
 
 /// Copies the stack from `sp` on, `used` bytes or as much as fits, and tells how many came.
@@ -166,9 +187,13 @@ fn copy_pages<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> u32 {
 }
 
 #[inline(always)]
-fn wake_flag(wake: Wake) -> u64 {
+fn wake_flag(what: &What, wake: Wake) -> u64 {
     if wake == Wake::Now {
         return BPF_RB_FORCE_WAKEUP;
+    }
+    // How full the buffer is need not be asked for every event: one in sixteen, by chance.
+    if what.exit_ns >> 6 & 15 != 0 {
+        return BPF_RB_NO_WAKEUP;
     }
     // SAFETY: the map is a ring buffer.
     let waiting =

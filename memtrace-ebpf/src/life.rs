@@ -12,8 +12,8 @@ use crate::{
     counters::count,
     emit::{Wake, What, emit},
     maps::{KERNEL, TARGETS, target},
-    nesting, syscalls,
     task::{Ids, current_ids, current_task, field},
+    threads,
 };
 
 /// `sched_process_fork(parent, child)`: a thread or a process begins.
@@ -57,8 +57,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
 pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let ids = current_ids();
     // Before anything else: of threads that end at once, the first may have taken the process out of the table.
-    nesting::forget(ids.tid);
-    syscalls::forget(ids.tid);
+    threads::forget(ids.tid);
     if target(ids.tgid).is_none() {
         return 0;
     }

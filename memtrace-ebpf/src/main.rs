@@ -13,6 +13,7 @@ mod maps;
 mod nesting;
 mod syscalls;
 mod task;
+mod threads;
 mod zlib;
 
 #[cfg(not(test))]

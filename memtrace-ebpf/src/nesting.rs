@@ -4,14 +4,13 @@
 //! its callers. So the entry saves where the address stood and what it was, and every event of the thread carries
 //! these pairs.
 
-use aya_ebpf::{macros::map, maps::HashMap};
 use memtrace_common::{Counter, MAX_MENDS, Mend};
 
 use crate::counters::count;
 
 /// One probed function that has not returned.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub(crate) mend: Mend,
     /// The function's address.
@@ -26,90 +25,64 @@ pub(crate) struct Call {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Nesting {
-    pub(crate) n: u64,
-    pub(crate) calls: [Call; MAX_MENDS],
+    n: u64,
+    calls: [Call; MAX_MENDS],
 }
 
-#[map]
-static NESTINGS: HashMap<u32, Nesting> = HashMap::with_max_entries(8192, 0);
-
-const EMPTY: Call =
+const NO_CALL: Call =
     Call { mend: Mend { slot: 0, return_address: 0 }, ip: 0, enter_ns: 0, argument: 0, kind: 0 };
 
-/// Remembers that thread `tid` entered a probed function.
-#[inline(always)]
-pub(crate) fn push(tid: u32, call: Call) {
-    let Some(nesting) = NESTINGS.get_ptr_mut(tid) else {
-        let mut first = Nesting { n: 1, calls: [EMPTY; MAX_MENDS] };
-        first.calls[0] = call;
-        if NESTINGS.insert(tid, first, 0).is_err() {
+/// A thread in no probed function.
+pub(crate) const EMPTY: Nesting = Nesting { n: 0, calls: [NO_CALL; MAX_MENDS] };
+
+impl Nesting {
+    /// Remembers that the thread entered a probed function.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, call: Call) {
+        // A call with the same slot has been left, too.
+        self.drop_below(call.mend.slot.wrapping_add(1));
+        let n = self.n as usize;
+        if n >= MAX_MENDS {
             count(Counter::NESTING_FULL);
+            return;
         }
-        return;
-    };
-    // SAFETY: only the thread itself writes its element, and it is in this program.
-    let nesting = unsafe { &mut *nesting };
-    drop_left(nesting, call.mend.slot);
-    let n = nesting.n as usize;
-    if n >= MAX_MENDS {
-        count(Counter::NESTING_FULL);
-        return;
+        self.calls[n] = call;
+        self.n = n as u64 + 1;
     }
-    nesting.calls[n] = call;
-    nesting.n = n as u64 + 1;
-}
 
-/// Takes the call of thread `tid` whose return address stood at `slot`.
-#[inline(always)]
-pub(crate) fn pop(tid: u32, slot: u64) -> Option<&'static Call> {
-    let nesting = NESTINGS.get_ptr_mut(tid)?;
-    // SAFETY: as in `push`.
-    let nesting = unsafe { &mut *nesting };
-    drop_left(nesting, slot);
-    let last = (nesting.n as usize).wrapping_sub(1);
-    if last >= MAX_MENDS || nesting.calls[last].mend.slot != slot {
-        return None;
-    }
-    nesting.n = last as u64;
-    Some(&nesting.calls[last])
-}
-
-/// Writes the return addresses that are hidden in thread `tid` now, and `own` behind them if it is one.
-#[inline(always)]
-pub(crate) fn mends(tid: u32, own: Mend, into: &mut [Mend; MAX_MENDS]) -> u32 {
-    *into = [Mend { slot: 0, return_address: 0 }; MAX_MENDS];
-    let mut n = 0;
-    if let Some(nesting) = NESTINGS.get_ptr(tid) {
-        // SAFETY: as in `push`.
-        let nesting = unsafe { &*nesting };
-        for (mend, call) in into.iter_mut().zip(&nesting.calls) {
-            *mend = call.mend;
+    /// Takes the call whose return address stood at `slot`.
+    #[inline(always)]
+    pub(crate) fn pop(&mut self, slot: u64) -> Option<&Call> {
+        self.drop_below(slot);
+        let last = (self.n as usize).wrapping_sub(1);
+        if last >= MAX_MENDS || self.calls[last].mend.slot != slot {
+            return None;
         }
-        n = nesting.n;
+        self.n = last as u64;
+        Some(&self.calls[last])
     }
-    if own.slot != 0 && n < MAX_MENDS as u64 {
-        into[n as usize] = own;
-        n += 1;
-    }
-    n as u32
-}
 
-/// Forgets thread `tid`, which ends.
-#[inline(always)]
-pub(crate) fn forget(tid: u32) {
-    // Most threads never were in a probed function.
-    NESTINGS.remove(tid).ok();
-}
-
-/// Drops calls that were left without a return (longjmp, a lost return): their slot lies below the new one.
-#[inline(always)]
-fn drop_left(nesting: &mut Nesting, slot: u64) {
-    for _ in 0..MAX_MENDS {
-        let last = (nesting.n as usize).wrapping_sub(1);
-        if last >= MAX_MENDS || nesting.calls[last].mend.slot >= slot {
-            break;
+    /// Writes the return addresses that are hidden now; returns how many there are.
+    #[inline(always)]
+    pub(crate) fn mends(&self, into: &mut [Mend; MAX_MENDS]) -> u32 {
+        if self.n != 0 {
+            for (mend, call) in into.iter_mut().zip(&self.calls) {
+                *mend = call.mend;
+            }
         }
-        nesting.n = last as u64;
-        count(Counter::RETURN_MISSED);
+        self.n as u32
+    }
+
+    /// Drops calls that were left without a return (longjmp, a lost return): the stack has shrunk past their slots.
+    #[inline(always)]
+    fn drop_below(&mut self, slot: u64) {
+        for _ in 0..MAX_MENDS {
+            let last = (self.n as usize).wrapping_sub(1);
+            if last >= MAX_MENDS || self.calls[last].mend.slot >= slot {
+                break;
+            }
+            self.n = last as u64;
+            count(Counter::RETURN_MISSED);
+        }
     }
 }

@@ -55,10 +55,17 @@ pub(crate) fn start_stack() -> u64 {
 
 /// The user registers of the current thread, which is in a system call.
 #[inline(always)]
-pub(crate) fn syscall_regs() -> Regs {
+pub(crate) fn syscall_regs() -> *const pt_regs {
     // SAFETY: the helpers have no preconditions; the verifier knows the result for a pointer to the registers.
-    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
-    regs_of(regs)
+    (unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) }) as *const pt_regs
+}
+
+/// The first five arguments of a system call: the kernel leaves their registers alone until it returns (System V ABI,
+/// appendix A, "Linux conventions").
+#[inline(always)]
+pub(crate) fn syscall_args(regs: *const pt_regs) -> [u64; 5] {
+    // SAFETY: as in `regs_of`.
+    unsafe { [(*regs).rdi, (*regs).rsi, (*regs).rdx, (*regs).r10, (*regs).r8] }
 }
 
 /// The registers that unwinding needs.

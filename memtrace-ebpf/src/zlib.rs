@@ -13,8 +13,9 @@ use crate::{
     counters::is_on,
     emit::{Wake, What, emit, emit_with_stack},
     maps::target,
-    nesting::{self, Call},
-    task::{current_ids, regs_of},
+    nesting::Call,
+    task::{Ids, current_ids, regs_of},
+    threads,
 };
 
 /// Entry of a function that opens a stream. The cookie is its `Kind`.
@@ -38,7 +39,28 @@ pub fn stream_init(ctx: ProbeContext) -> u32 {
         argument: regs.rdi,
         kind: cookie(&ctx),
     };
-    nesting::push(ids.tid, call);
+    if let Some(thread) = threads::get_or_add(ids.tid) {
+        thread.nesting.push(call);
+    }
+    0
+}
+
+/// A function that opens a stream, at its call of zlib's own function with the stream's address. The cookie is its `Kind`.
+///
+/// One trap in place of two, and no hidden return address. Zlib's function can still fail for lack of memory: such a
+/// stream is told as opened, too.
+#[uprobe]
+pub fn stream_opens(ctx: ProbeContext) -> u32 {
+    let ids = current_ids();
+    if target(ids.tgid).is_none() || !is_on() {
+        return 0;
+    }
+    // SAFETY: the context is the kernel's saved registers.
+    let regs = unsafe { &*ctx.regs };
+    let mut what = event(ids, regs, Kind(cookie(&ctx) as u32), 0);
+    what.result = regs.rdi;
+    let thread = threads::get(ids.tid);
+    emit_with_stack(&what, thread.as_ref().map(|thread| &thread.nesting), Wake::Later);
     0
 }
 
@@ -46,20 +68,19 @@ pub fn stream_init(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn stream_init_return(ctx: RetProbeContext) -> u32 {
     let ids = current_ids();
-    if target(ids.tgid).is_none() {
-        return 0;
-    }
+    // Only threads of traced processes are there.
+    let Some(thread) = threads::get(ids.tid) else { return 0 };
     // SAFETY: the context is the kernel's saved registers.
     let regs = unsafe { &*ctx.regs };
-    let Some(call) = nesting::pop(ids.tid, regs.rsp.wrapping_sub(8)) else { return 0 };
-    let mut what = event(regs, Kind(call.kind as u32), call.argument);
+    let Some(&call) = thread.nesting.pop(regs.rsp.wrapping_sub(8)) else { return 0 };
+    let mut what = event(ids, regs, Kind(call.kind as u32), call.argument);
     what.enter_ns = call.enter_ns;
     what.result = regs.rax;
     what.regs.ip = call.ip;
     what.regs.sp = call.mend.slot;
     // The table no longer has this call, but the copy begins with its slot.
     what.own_mend = call.mend;
-    emit_with_stack(&what, Wake::Later);
+    emit_with_stack(&what, Some(&thread.nesting), Wake::Later);
     0
 }
 
@@ -78,18 +99,18 @@ pub fn stream_end(ctx: ProbeContext) -> u32 {
     let (first, third) =
         unsafe { ((&raw const regs.rdi).read_volatile(), (&raw const regs.rdx).read_volatile()) };
     let is_jni = kind == Kind::INFLATER_END.0 || kind == Kind::DEFLATER_END.0;
-    let what = event(regs, Kind(kind), if is_jni { third } else { first });
+    let what = event(ids, regs, Kind(kind), if is_jni { third } else { first });
     emit(&what, Wake::Later);
     0
 }
 
 #[inline(always)]
-fn event(regs: &pt_regs, kind: Kind, argument: u64) -> What {
+fn event(ids: Ids, regs: &pt_regs, kind: Kind, argument: u64) -> What {
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     What {
         kind,
-        ids: current_ids(),
+        ids,
         enter_ns: now_ns,
         exit_ns: now_ns,
         args: [argument, 0, 0, 0, 0],

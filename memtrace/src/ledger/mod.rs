@@ -200,6 +200,10 @@ impl Ledger {
         let owner = self.totals.index(thread, event.stack);
         match self.streams.open(event.tgid, address, Open { kind, owner, thread }) {
             Opened::New => {}
+            Opened::AsJava => {
+                self.n_by_kind[kind.init().0 as usize] -= 1;
+                return;
+            }
             Opened::Same(old) => {
                 self.totals.unopen(old.owner);
                 self.n_by_kind[old.kind.init().0 as usize] -= 1;

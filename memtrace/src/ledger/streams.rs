@@ -21,6 +21,8 @@ pub(super) enum Opened {
     New,
     /// It was known by zlib's own function already, which Java's calls: this is the same one.
     Same(Open),
+    /// It was known by Java's function already, which calls zlib's own.
+    AsJava,
     /// One was open at this address whose end was never seen.
     Replaced(Open),
 }
@@ -46,16 +48,14 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn open(&mut self, tgid: u32, address: u64, stream: Open) -> Opened {
-        match self.open.insert((tgid, address), stream) {
-            None => Opened::New,
-            Some(old)
-                if old.kind.is_native()
-                    && !stream.kind.is_native()
-                    && old.thread == stream.thread =>
-            {
-                Opened::Same(old)
+        let Some(old) = self.open.insert((tgid, address), stream) else { return Opened::New };
+        match (old.kind.is_native(), stream.kind.is_native()) {
+            (true, false) if old.thread == stream.thread => Opened::Same(old),
+            (false, true) if old.thread == stream.thread => {
+                self.open.insert((tgid, address), old);
+                Opened::AsJava
             }
-            Some(old) => Opened::Replaced(old),
+            _ => Opened::Replaced(old),
         }
     }
 

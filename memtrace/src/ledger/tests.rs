@@ -159,6 +159,14 @@ fn streams() {
             0,
             0,
         ),
+        (
+            vec![init(1, 8), native(native_init, 8), end(1, 8), native(native_end, 8)],
+            1,
+            0,
+            vec![(0, 0, 1)],
+            0,
+            0,
+        ),
         (vec![native(native_init, 8), native(native_end, 8)], 1, 0, vec![(0, 0, 1)], 0, 0),
     ];
     for (events, opened, live, ended_by, ended_before, end_missed) in cases {

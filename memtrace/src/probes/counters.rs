@@ -44,11 +44,6 @@ impl Counters {
             .then(|| unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().cast::<u64>().add(index)) })
     }
 
-    /// How many events of `kind` were handed to user space.
-    pub fn sent(&self, kind: Kind) -> u64 {
-        self.get(Counter(Counter::SENT + kind.0))
-    }
-
     /// How many calls of `kind` failed.
     pub fn failed(&self, kind: Kind) -> u64 {
         self.get(Counter(Counter::FAILED + kind.0))

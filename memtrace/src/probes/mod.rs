@@ -5,6 +5,7 @@
 //! It decodes no event.
 
 mod btf;
+mod call_sites;
 pub mod capabilities;
 mod code_maps;
 pub mod conditions;
@@ -247,6 +248,7 @@ impl Probes {
                     self.attach_function("stream_init_return", path, site)?;
                     self.attach_function("stream_init", path, site)?;
                 }
+                zlib::Role::Opens => self.attach_function("stream_opens", path, site)?,
                 zlib::Role::End => self.attach_function("stream_end", path, site)?,
             }
         }
@@ -283,7 +285,7 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         let program: &mut TracePoint = program_mut(ebpf, name)?;
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }
-    for name in ["stream_init", "stream_init_return", "stream_end"] {
+    for name in ["stream_opens", "stream_init", "stream_init_return", "stream_end"] {
         let program: &mut UProbe = program_mut(ebpf, name)?;
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }

@@ -7,11 +7,15 @@ use memmap2::Mmap;
 use memtrace_common::Kind;
 use object::{Object, ObjectSegment, ObjectSymbol};
 
+use super::call_sites::only_call;
+
 /// How a function is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Opens a stream: entry and return.
     Init,
+    /// Opens a stream: where it calls zlib's own function with the stream's address.
+    Opens,
     /// Ends a stream: entry.
     End,
 }
@@ -21,8 +25,18 @@ pub(super) enum Role {
 pub(super) struct Site {
     pub(super) role: Role,
     pub(super) kind: Kind,
-    /// Offset of its first instruction in the file.
+    /// Offset of the probed instruction in the file.
     pub(super) file_offset: u64,
+}
+
+/// What zlib's own function is called that a JNI function opens a stream with; the stream's address is its first
+/// argument (java.base/share/native/libzip/Inflater.c and Deflater.c, from JDK 8 to 26).
+fn opener(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::INFLATER_INIT => Some("inflateInit2_"),
+        Kind::DEFLATER_INIT => Some("deflateInit2_"),
+        _ => None,
+    }
 }
 
 /// The JNI functions of `java.util.zip`, the same names from JDK 8 to 26.
@@ -52,14 +66,16 @@ pub(super) fn sites(path: &Path, own: bool) -> Result<Vec<Site>> {
     let elf = object::File::parse(&*bytes)
         .with_context(|| format!("failed to parse {}", path.display()))?;
     let wanted = JNI.iter().chain(if own { ZLIB.iter() } else { [].iter() });
-    Ok(wanted
-        .filter_map(|&(name, role, kind)| {
-            let symbol = elf
-                .dynamic_symbols()
-                .find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))?;
-            Some(Site { role, kind, file_offset: file_offset(&elf, symbol.address())? })
-        })
-        .collect())
+    Ok(wanted.filter_map(|&(name, role, kind)| site(&elf, name, role, kind)).collect())
+}
+
+fn site(elf: &object::File<'_>, name: &str, role: Role, kind: Kind) -> Option<Site> {
+    let symbol =
+        elf.dynamic_symbols().find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))?;
+    let call = opener(kind).and_then(|callee| only_call(elf, &symbol, callee));
+    let (role, address) =
+        call.map_or((role, symbol.address()), |call_address| (Role::Opens, call_address));
+    Some(Site { role, kind, file_offset: file_offset(elf, address)? })
 }
 
 /// Where the code at `address` lies in the file.

@@ -1,0 +1,53 @@
+//! What is remembered of each traced thread: the system call and the probed functions that it is in.
+
+use aya_ebpf::{macros::map, maps::HashMap};
+use memtrace_common::Counter;
+
+use crate::{
+    counters::count,
+    nesting::{self, Nesting},
+};
+
+/// One thread. Only the thread itself writes it, in programs that run on its behalf.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Thread {
+    /// When its system call was entered.
+    pub(crate) enter_ns: u64,
+    /// The `Kind` of the system call that is under way, 0 if none is.
+    pub(crate) kind: u64,
+    pub(crate) nesting: Nesting,
+}
+
+#[map]
+static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
+
+const NEW: Thread = Thread { enter_ns: 0, kind: 0, nesting: nesting::EMPTY };
+
+/// What is remembered of thread `tid`.
+#[inline(always)]
+pub(crate) fn get(tid: u32) -> Option<&'static mut Thread> {
+    let thread = THREADS.get_ptr_mut(tid)?;
+    // SAFETY: the table's memory lives as long as the program, and nobody else uses the element, see `Thread`.
+    Some(unsafe { &mut *thread })
+}
+
+/// The same, from now on if there was nothing yet; `None` where the table is full, which is counted.
+#[inline(always)]
+pub(crate) fn get_or_add(tid: u32) -> Option<&'static mut Thread> {
+    if let Some(thread) = get(tid) {
+        return Some(thread);
+    }
+    if THREADS.insert(tid, NEW, 0).is_err() {
+        count(Counter::PENDING_FULL);
+        return None;
+    }
+    get(tid)
+}
+
+/// Forgets thread `tid`, which ends.
+#[inline(always)]
+pub(crate) fn forget(tid: u32) {
+    // Many threads never made a call that is traced.
+    THREADS.remove(tid).ok();
+}
