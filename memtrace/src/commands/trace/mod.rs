@@ -193,10 +193,8 @@ fn end_of(running: &Running, why: Why, quiet: bool) -> Result<ExitStatus, Failur
     }
     self_use::listen_no_more();
     let told = match why {
-        Why::Asked => {
-            running.terminate();
-            "asked to end (SIGTERM)"
-        }
+        // It may have ended meanwhile, too.
+        Why::Asked => running.terminate().map_or("ended", |()| "asked to end (SIGTERM)"),
         Why::TargetEnded => "ended",
         Why::Duration | Why::OutputFailed => "still running; memtrace waits for its end",
     };
