@@ -150,7 +150,7 @@ impl Probes {
         &self.counters
     }
 
-    /// Events that the kernel itself did not hand to the programs (recursion, return probes too deep), by reason.
+    /// Events that the kernel itself did not hand to the programs, by reason: recursion is the only one it counts.
     pub fn missed_by_kernel(&self) -> Vec<(&'static str, u64)> {
         self.missed.clone().unwrap_or_else(|| misses::read(&self.ebpf))
     }
