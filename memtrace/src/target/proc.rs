@@ -100,6 +100,8 @@ mod tests {
         ffi::OsStr,
         os::unix::{ffi::OsStrExt, fs::symlink},
         process::Command,
+        thread,
+        time::{Duration, Instant},
     };
 
     use super::*;
@@ -124,6 +126,11 @@ mod tests {
         let path = folder.join(OsStr::from_bytes(b"bad\xff\xfe"));
         symlink("/bin/sleep", &path).unwrap();
         let mut child = Command::new(&path).arg("100").spawn().unwrap();
+        // It has its name from its exec on.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !text(child.id(), "status").contains("bad") && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
         let (is_alive, status) = (is_alive(child.id()), text(child.id(), "status"));
         child.kill().unwrap();
         child.wait().unwrap();
