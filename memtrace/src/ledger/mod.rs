@@ -4,6 +4,7 @@
 //! reads no clock and cannot fail, and knows no allocator, so a test is a list of events and a number.
 
 mod event;
+mod fold;
 mod meaning;
 mod metric;
 mod regions;
@@ -91,6 +92,7 @@ impl Ledger {
     pub fn apply(&mut self, event: &Event) {
         self.first_ns.get_or_insert(event.time_ns);
         self.last_ns = self.last_ns.max(event.time_ns);
+        self.fold_threads();
         let thread = self.threads.index(event.tgid, event.tid);
         if let Some(kind) = event.what.kind() {
             self.n_by_kind[kind.0 as usize] += 1;
