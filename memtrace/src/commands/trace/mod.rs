@@ -1,5 +1,6 @@
 //! Tracing: a running process, or a command from its first instruction.
 
+mod before;
 mod clock;
 mod follow;
 mod inputs;
@@ -20,7 +21,7 @@ use self::{follow::follow, inputs::Inputs, session::Session};
 use super::{
     args::TraceArgs,
     failure::Failure,
-    jstack,
+    jstack::{self, SavedNames},
     outputs::{self, Outputs, to_stderr},
 };
 use crate::{
@@ -53,8 +54,8 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let outputs = Outputs::open(&args.outputs)?;
     let file = trace_file(args)?;
     let names = match &args.outputs.jstack {
-        Some(path) if !jstack::is_attach(path) => jstack::read_file(subject.pid(), path)?,
-        _ => Vec::new(),
+        Some(path) if !jstack::is_attach(path) => jstack::of_process(subject.pid(), path)?,
+        _ => SavedNames::default(),
     };
     let options = probes::Options {
         ring_bytes: RING_BYTES,

@@ -11,7 +11,8 @@ use std::{
 use anyhow::Result;
 use memtrace_common::{EventHeader, Kind};
 
-use super::{clock, self_use::SelfUse, tally};
+use super::super::jstack::{self, SavedNames};
+use super::{before::Reading, clock, self_use::SelfUse, tally};
 use crate::{
     events::{CodeChanges, Event, Window},
     ledger::{self, Before, Meaning, NameFrom, Sample, What},
@@ -44,6 +45,8 @@ pub(super) struct Session {
     file: Option<Writer<File>>,
     /// Why the file is not written any more.
     file_error: Option<io::Error>,
+    /// When the map of a process that ran already was read.
+    reading: Option<Reading>,
     /// Code that is mapped later than the events that were read so far.
     code: CodeChanges,
     /// Processes whose code is new: what they are, and whether they are to be probed, is looked at after the events.
@@ -53,7 +56,7 @@ pub(super) struct Session {
     newest_ns: u64,
     own: tally::Own,
     status: Option<i32>,
-    names_for_the_end: Vec<ThreadName>,
+    names_for_the_end: SavedNames,
 }
 
 /// What waits in the window.
@@ -76,13 +79,14 @@ impl Session {
             recording: Recording::default(),
             file,
             file_error: None,
+            reading: None,
             code: CodeChanges::default(),
             code_is_new: BTreeSet::new(),
             live: BTreeSet::from([root]),
             newest_ns: 0,
             own: tally::Own::default(),
             status: None,
-            names_for_the_end: Vec::new(),
+            names_for_the_end: SavedNames::default(),
         }
     }
 
@@ -113,17 +117,21 @@ impl Session {
                 );
             }
         }
-        let mappings = target::maps::read(root).unwrap_or_default();
-        for mapping in mappings.iter().filter(|mapping| mapping.path != b"[vsyscall]") {
-            let is_brk = mapping.path == b"[heap]";
-            let before =
-                Before { start: mapping.start, end: mapping.end, access: mapping.access, is_brk };
-            self.window.push(now_ns, Timed::Before(root, before));
-        }
+        self.read_map();
         self.stacks.refresh(root);
         self.look_at_code(root);
         self.sample();
         Ok(())
+    }
+
+    /// Takes note of what was mapped before. A sample has to follow: it tells the ledger until when the map was read.
+    fn read_map(&mut self) {
+        let root = self.root;
+        let (reading, mappings) = Reading::new(root, &self.probes, self.reading);
+        for before in mappings {
+            self.window.push(reading.began_ns, Timed::Before(root, before));
+        }
+        self.reading = Some(reading);
     }
 
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
@@ -139,6 +147,10 @@ impl Session {
         });
         while let Some(tgid) = self.code_is_new.pop_first() {
             self.look_at_code(tgid);
+        }
+        if self.reading.is_some_and(|reading| reading.is_outdated(&self.probes)) {
+            self.read_map();
+            self.sample();
         }
         let reached_ns = if is_empty { began_ns } else { self.newest_ns };
         self.release(reached_ns.saturating_sub(WINDOW_NS));
@@ -161,7 +173,7 @@ impl Session {
     }
 
     /// The same at the end of the trace, but only for threads that were seen.
-    pub(super) fn name_threads_at_the_end(&mut self, names: Vec<ThreadName>) {
+    pub(super) fn name_threads_at_the_end(&mut self, names: SavedNames) {
         self.names_for_the_end = names;
     }
 
@@ -196,15 +208,20 @@ impl Session {
         self.file_error.take()
     }
 
-    /// Detaches, reads what is still on its way, and ends the trace.
+    /// Detaches, and reads what is still on its way.
+    pub(super) fn detach(&mut self, ring: &mut Ring) {
+        // From here on what is mapped is no part of the trace.
+        self.reading = None;
+        self.probes.detach();
+        while !self.drain(ring) {}
+    }
+
+    /// Ends the trace.
     pub(super) fn finish(
         mut self,
-        ring: &mut Ring,
         why: Why,
         status: Option<i32>,
     ) -> (Recording, Option<io::Error>) {
-        self.probes.detach();
-        while !self.drain(ring) {}
         self.release(u64::MAX);
         self.name_seen_threads();
         if let Some(file) = &mut self.file {
@@ -224,18 +241,26 @@ impl Session {
     fn name_seen_threads(&mut self) {
         let threads = self.recording.ledger.threads();
         let seen: BTreeSet<u32> = threads.iter().map(|thread| thread.tid).collect();
-        for name in std::mem::take(&mut self.names_for_the_end) {
-            if seen.contains(&name.tid) {
-                self.put(Record::ThreadName(name));
-            }
+        let SavedNames { mut names, n_in_dump } = std::mem::take(&mut self.names_for_the_end);
+        names.retain(|name| seen.contains(&name.tid));
+        if let Some(note) = jstack::note_on(names.len(), n_in_dump) {
+            self.note(note);
         }
+        names.into_iter().for_each(|name| self.put(Record::ThreadName(name)));
     }
 
     /// Processes whose end the kernel side could not tell, because the ring buffer was full.
     fn drop_ended(&mut self) {
         let ended: Vec<u32> =
             self.live.iter().copied().filter(|&tgid| !target::is_alive(tgid)).collect();
-        ended.into_iter().for_each(|tgid| self.ended(tgid));
+        let time_ns = clock::now_ns();
+        for tgid in ended {
+            self.ended(tgid);
+            let what = What::Exit { ended: true, code: 0 };
+            let stack = StackId::NOT_KEPT;
+            let event = ledger::Event { time_ns, tgid, tid: tgid, stack, what };
+            self.window.push(time_ns, Timed::Event(event));
+        }
     }
 
     fn take(&mut self, record: &[u8]) {
@@ -256,6 +281,7 @@ impl Session {
         let stack = if event.kind.has_stack() { self.resolve(&event) } else { StackId::NOT_KEPT };
         for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
             let what = self.complete(header, what);
+            let time_ns = self.reading.map_or(time_ns, |it| it.effect_ns(header, time_ns));
             let (tgid, tid) = (header.tgid, header.tid);
             self.window
                 .push(time_ns, Timed::Event(ledger::Event { time_ns, tgid, tid, stack, what }));
