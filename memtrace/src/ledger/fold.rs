@@ -81,14 +81,12 @@ mod tests {
     /// A later thread has a row of its own however many came before it, and so has one that left something behind.
     #[test]
     fn a_week_of_threads() {
-        // (how many threads came and went, what they were called, threads that may have rows in the end)
-        let same = |_| "worker".to_owned();
-        let own = |tid| format!("worker-{tid}");
-        let cases: [(u32, fn(u32) -> String); 2] = [(50_000, same), (50_000, own)];
-        for (n, name) in cases {
+        const N: u32 = 50_000;
+        for is_one_name in [true, false] {
+            let name = |tid| if is_one_name { "worker".into() } else { format!("worker-{tid}") };
             let mut ledger = Ledger::default();
             comes_and_goes(&mut ledger, 2, "leaves some", false);
-            (10..10 + n).for_each(|tid| comes_and_goes(&mut ledger, tid, &name(tid), true));
+            (10..10 + N).for_each(|tid| comes_and_goes(&mut ledger, tid, &name(tid), true));
             comes_and_goes(&mut ledger, 3, "late", true);
             // Its memory is still known for its own.
             assert_eq!(
@@ -101,11 +99,11 @@ mod tests {
             assert_eq!((row(3).mapped_bytes, row(3).thread.name.as_slice()), (PAGE, &b"late"[..]));
             assert!(rows.len() <= 20_000, "{}", rows.len());
             // Nothing is lost from the sums, and it is told how many are together.
-            assert_eq!(ledger.sum(Metric::Mapped), u64::from(n + 2) * PAGE);
-            assert_eq!(ledger.ended_by().iter().map(|row| row.2).sum::<u64>(), u64::from(n + 1));
+            assert_eq!(ledger.sum(Metric::Mapped), u64::from(N + 2) * PAGE);
+            assert_eq!(ledger.ended_by().iter().map(|row| row.2).sum::<u64>(), u64::from(N + 1));
             let grouped = ledger.counts().threads_grouped;
             let n_single = rows.iter().filter(|row| row.thread.tid > 1).count() as u64;
-            assert_eq!(grouped + n_single, u64::from(n + 2));
+            assert_eq!(grouped + n_single, u64::from(N + 2));
             // What the first one left behind is given back late.
             ledger.apply(&event(1, What::Munmap { addr: 2 * PAGE, len: PAGE }));
             assert_eq!(ledger.sum(Metric::MappedLive), 0);
