@@ -4,6 +4,8 @@ mod before;
 mod clock;
 mod follow;
 mod inputs;
+mod looking;
+mod naming;
 mod self_use;
 mod session;
 mod tally;

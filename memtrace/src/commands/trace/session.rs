@@ -11,24 +11,21 @@ use std::{
 use anyhow::Result;
 use memtrace_common::{EventHeader, Kind};
 
-use super::super::jstack::{self, SavedNames};
-use super::{before::Reading, clock, self_use::SelfUse, tally};
+use super::super::jstack::SavedNames;
+use super::{before::Reading, clock, looking, naming, self_use::SelfUse, tally};
 use crate::{
     events::{CodeChanges, Event, Window},
-    ledger::{self, Before, Meaning, NameFrom, Sample, What},
+    ledger::{self, Before, Meaning, Sample, What},
     probes::{Probes, Ring},
     stacks::{New, StackId, Stacks},
-    target::{self, JavaHome},
-    trace::{End, Jvm, Record, Recording, Target, ThreadName, Why, Writer},
+    target,
+    trace::{End, Record, Recording, Target, ThreadName, Why, Writer},
 };
 
 /// How long events are held back to put them in order: longer than a call takes, but for the odd one, which is counted.
 const WINDOW_NS: u64 = 100_000_000;
 /// How long the ring buffer is read before other things get their turn.
 const TURN: Duration = Duration::from_millis(20);
-
-const PROT_EXEC: u64 = 4;
-const MAP_ANONYMOUS: u64 = 0x20;
 
 /// A trace that goes on.
 pub(super) struct Session {
@@ -109,13 +106,8 @@ impl Session {
         self.probes.attach()?;
         self.name_target(target::command_line(root));
         let now_ns = clock::now_ns();
-        for tid in target::threads(root) {
-            if let Some(name) = target::comm(root, tid) {
-                self.window.push(
-                    now_ns,
-                    Timed::Name(ThreadName { tgid: root, tid, name, from: NameFrom::Comm }),
-                );
-            }
+        for name in naming::of_process(root) {
+            self.window.push(now_ns, Timed::Name(name));
         }
         self.read_map();
         self.stacks.refresh(root);
@@ -197,7 +189,6 @@ impl Session {
         self.live.is_empty()
     }
 
-    /// A process of which the kernel side did not tell that it ended.
     fn ended(&mut self, tgid: u32) {
         self.live.remove(&tgid);
         self.stacks.exit(tgid);
@@ -239,13 +230,9 @@ impl Session {
     }
 
     fn name_seen_threads(&mut self) {
-        let threads = self.recording.ledger.threads();
-        let seen: BTreeSet<u32> = threads.iter().map(|thread| thread.tid).collect();
-        let SavedNames { mut names, n_in_dump } = std::mem::take(&mut self.names_for_the_end);
-        names.retain(|name| seen.contains(&name.tid));
-        if let Some(note) = jstack::note_on(names.len(), n_in_dump) {
-            self.note(note);
-        }
+        let saved = std::mem::take(&mut self.names_for_the_end);
+        let (names, note) = naming::of_seen(saved, &self.recording.ledger);
+        note.into_iter().for_each(|note| self.note(note));
         names.into_iter().for_each(|name| self.put(Record::ThreadName(name)));
     }
 
@@ -270,12 +257,13 @@ impl Session {
         };
         let header = &event.header;
         self.newest_ns = self.newest_ns.max(header.exit_ns);
-        if maps_code(&event) {
+        if looking::maps_code(&event) {
             self.code_changed(header.tgid);
         }
         self.change_code(header.exit_ns);
         if event.kind == Kind::RENAME {
-            return self.rename(&event);
+            let name = Timed::Name(naming::of_rename(&event));
+            return self.window.push(header.exit_ns, name);
         }
         self.follow_life(&event);
         let stack = if event.kind.has_stack() { self.resolve(&event) } else { StackId::NOT_KEPT };
@@ -306,19 +294,6 @@ impl Session {
         let len = target::segment_bytes(header.tgid, id, addr);
         self.own.segment_size += u64::from(len.is_none());
         What::Shmat { addr, len: len.unwrap_or_default() }
-    }
-
-    fn rename(&mut self, event: &Event<'_>) {
-        let [first, second, tid, ..] = event.header.args;
-        let bytes = [first.to_ne_bytes(), second.to_ne_bytes()].concat();
-        let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-        let name = ThreadName {
-            tgid: event.header.tgid,
-            tid: tid as u32,
-            name: bytes[..len].to_vec(),
-            from: NameFrom::Comm,
-        };
-        self.window.push(event.header.exit_ns, Timed::Name(name));
     }
 
     fn follow_life(&mut self, event: &Event<'_>) {
@@ -380,39 +355,12 @@ impl Session {
 
     /// The process has code that is new: what it is, and whether it is to be probed.
     fn look_at_code(&mut self, tgid: u32) {
-        self.probe_zlib(tgid);
-        if tgid == self.root {
-            self.look_at_target();
-        }
-    }
-
-    fn look_at_target(&mut self) {
-        let known = &self.recording.target;
-        if known.jvm.is_some() && known.allocator.is_some() {
-            return;
-        }
-        let jvm = known.jvm.clone().or_else(|| {
-            let version = JavaHome::of_process(self.root)?.version().unwrap_or_default();
-            Some(Jvm { major: target::feature_release(&version), version })
-        });
-        let allocator = known.allocator.clone().or_else(|| target::allocator(self.root));
-        let target = Target { jvm, allocator, ..known.clone() };
-        if target != *known {
+        let notes = looking::probe_zlib(&mut self.probes, tgid, self.zlib);
+        notes.into_iter().for_each(|note| self.note(note));
+        if tgid == self.root
+            && let Some(target) = looking::learn(&self.recording.target)
+        {
             self.put(Record::Target(target));
-        }
-    }
-
-    fn probe_zlib(&mut self, tgid: u32) {
-        for path in target::zlib_files(tgid, self.zlib) {
-            match self.probes.attach_zlib(&path) {
-                Ok(0) => {}
-                Ok(n) => log::info!("probed {n} functions of {}", path.display()),
-                // A process that has ended meanwhile opens no Inflater.
-                Err(_) if !target::is_alive(tgid) => {}
-                Err(error) => {
-                    self.note(format!("the Inflaters of a zlib library are not seen: {error:#}"))
-                }
-            }
         }
     }
 
@@ -442,20 +390,10 @@ impl Session {
     }
 
     fn tell_notes(&mut self) {
-        if self.recording.target.jvm.is_none() {
-            let root = self.root;
-            self.note(format!(
-                "process {root} is no Java virtual machine: its stacks are native only"
-            ));
-        }
-        for note in tally::notes_on_stacks(self.probes.counters(), &self.stacks) {
-            self.note(note);
-        }
-        if self.file.as_ref().is_some_and(Writer::is_full) {
-            self.note(
-                "the trace file reached its largest size; what came after that is not in it".into(),
-            );
-        }
+        let is_full = self.file.as_ref().is_some_and(Writer::is_full);
+        let mut notes = tally::notes_on_trace(&self.recording.target, is_full);
+        notes.extend(tally::notes_on_stacks(self.probes.counters(), &self.stacks));
+        notes.into_iter().for_each(|note| self.note(note));
     }
 
     /// Every record goes to the file and to the model, in the same order.
@@ -476,10 +414,4 @@ impl Session {
         self.file = None;
         self.file_error = Some(error);
     }
-}
-
-/// Whether the process has mapped a file with code: its names and rules are read while it is alive.
-fn maps_code(event: &Event<'_>) -> bool {
-    let [_, _, prot, flags, _] = event.header.args;
-    event.kind == Kind::MMAP && prot & PROT_EXEC != 0 && flags & MAP_ANONYMOUS == 0
 }
