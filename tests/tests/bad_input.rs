@@ -161,8 +161,8 @@ fn zlib_that_was_no_library() {
     let library = folder.path().join("libz.so.1");
     let user = Subject::ready(&built("zlib_user"), &["1", "1", "0", "0"]);
     let maps = fs::read_to_string(format!("/proc/{}/maps", user.pid())).unwrap();
-    let zlib = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
-    let zlib = zlib.filter(|path| path.contains("/libz.so")).next().expect("zlib_user has zlib");
+    let mut files = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    let zlib = files.find(|path| path.contains("/libz.so")).expect("zlib_user has zlib");
     let arguments = [library.to_str().unwrap(), zlib];
     let mut subject = Subject::ready(&built("late_zlib"), &arguments);
     let tracing = Memtrace::of_process(subject.pid()).arg("--zlib").attached();
