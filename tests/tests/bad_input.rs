@@ -153,6 +153,27 @@ fn not_a_jvm() {
     assert!(all.contains("is no Java virtual machine"), "{all}");
 }
 
+/// A zlib that could not be probed is tried again when it is mapped again.
+#[test]
+fn zlib_that_was_no_library() {
+    let _turn = turn::together();
+    let folder = tempfile::TempDir::new().unwrap();
+    let library = folder.path().join("libz.so.1");
+    let user = Subject::ready(&built("zlib_user"), &["1", "1", "0", "0"]);
+    let maps = fs::read_to_string(format!("/proc/{}/maps", user.pid())).unwrap();
+    let mut files = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    let zlib = files.find(|path| path.contains("/libz.so")).expect("zlib_user has zlib");
+    let arguments = [library.to_str().unwrap(), zlib];
+    let mut subject = Subject::ready(&built("late_zlib"), &arguments);
+    let tracing = Memtrace::of_process(subject.pid()).arg("--zlib").attached();
+    let said = subject.finish();
+    let report = tracing.stop().report();
+    assert!(subject.leave().success());
+    assert_eq!(report.events("inflate_init"), said.number("inflate_init"));
+    let notes = report.value()["notes"].to_string();
+    assert!(notes.contains("the Inflaters of a zlib library are not seen"), "{notes}");
+}
+
 /// Wrong arguments are refused as clap refuses them.
 #[test]
 fn wrong_arguments() {

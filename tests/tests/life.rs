@@ -3,13 +3,14 @@
 use std::{
     fs,
     os::unix::process::ExitStatusExt,
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use memtrace_tests::{
-    bpftrace::SYSCALLS, fixtures::built, host::Host, memtrace::Memtrace, report::Report,
-    subject::Subject, turn,
+    bpftrace::SYSCALLS, fixtures::built, host::Host, maps::accessible_bytes, memtrace::Memtrace,
+    report::Report, said::Said, subject::Subject, turn,
 };
 
 const MIB: u64 = 1 << 20;
@@ -153,6 +154,94 @@ fn vforked_child() {
     assert_ne!(leaf.tid, watched.pid);
     let names: Vec<u32> = report.threads().iter().map(|thread| thread.tid).collect();
     assert!(names.contains(&leaf.tid), "{names:?}");
+}
+
+/// A process whose first thread has ended is alive as long as another thread is.
+#[test]
+fn first_thread_has_ended() {
+    let _turn = turn::together();
+    let mut subject = Subject::ready(&built("leaderless"), &[]);
+    let tracing = Memtrace::of_process(subject.pid()).attached();
+    // Longer than memtrace needs to look whether its targets still live.
+    sleep(Duration::from_millis(1500));
+    let said = subject.finish();
+    let report = tracing.stop().report();
+    assert!(subject.leave().success());
+    let thread = report.thread(said.number("tid") as u32);
+    assert_eq!((report.events("mmap"), thread.mapped), (5, said.number("mapped")));
+    assert_eq!(report.stack_of(said.number("mapped"), 5).quality, "complete");
+    let value = report.value();
+    assert!(value["target"]["command"].to_string().contains("leaderless"), "{value}");
+    assert!(value["target"]["allocator"].to_string().contains("glibc"), "{value}");
+    assert!(value["trace"]["before_bytes"].as_u64().unwrap() > MIB, "{value}");
+    assert!(!value["rss"].as_array().unwrap().is_empty(), "{value}");
+}
+
+/// What a process maps while memtrace attaches is counted once, as mapped before or as an event.
+#[test]
+fn growing_while_attached_to() {
+    let _turn = turn::together();
+    for how in ["map", "mix", "brk"].repeat(3) {
+        let mut command = Command::new(built("growing"));
+        let mut subject = Subject::start(command.arg(how));
+        let tracing = Memtrace::of_process(subject.pid()).attached();
+        subject.finish();
+        let report = tracing.stop().report();
+        let accessible = accessible_bytes(subject.pid());
+        assert!(subject.leave().success());
+        let number = |name: &str| report.value()["trace"][name].as_u64().unwrap();
+        let (before, back) = (number("before_bytes"), number("before_given_back_bytes"));
+        let sum = |metric| report.stacks(metric).iter().map(|stack| stack.value).sum::<u64>();
+        assert!(report.lost().is_empty(), "{how}: {:?}", report.lost());
+        assert_eq!(before - back + sum("mapped-live"), accessible, "{how}: {before} {back}");
+        if how != "mix" {
+            assert_eq!((before + sum("mapped"), back), (accessible, 0), "{how}: {before}");
+            assert!(sum("mapped") > 0, "{how}");
+        }
+    }
+}
+
+/// The break of a process that has no heap yet is known before it moves.
+#[test]
+fn first_heap() {
+    let _turn = turn::together();
+    let watched = memtrace_tests::watch::watch("first_brk", &[], &[]);
+    let thread = watched.report.thread(watched.pid);
+    let said = |key| watched.said.number(key);
+    assert_eq!((thread.mapped, thread.live), (said("mapped"), said("live")));
+}
+
+/// What a child had mapped is given back at its end; what the process that was asked for holds stays its answer.
+#[test]
+fn children_that_end() {
+    let _turn = turn::together();
+    let outcome = Memtrace::with_json().command(built("forks"), &["children", "4"]).run();
+    let report = outcome.report();
+    let said: Said = outcome.stdout.lines().collect();
+    for (pid, mapped) in said.numbers_of("process", "mapped") {
+        let (thread, is_child) = (report.thread(pid), mapped == 2 * MIB);
+        assert!(thread.mapped >= mapped, "{thread:?}");
+        assert!(if is_child { thread.live == 0 } else { thread.live >= mapped }, "{thread:?}");
+    }
+}
+
+/// A JVM that does not answer at the end makes memtrace lose nothing meanwhile.
+#[test]
+fn silent_at_the_end() {
+    let _turn = turn::together();
+    let folder = tempfile::TempDir::new().unwrap();
+    let library = folder.path().join("libjvm.so");
+    let mut subject = Subject::ready(&built("silent_jvm"), &[library.to_str().unwrap()]);
+    let tracing = Memtrace::of_process(subject.pid()).args(["--jstack", "attach"]).attached();
+    subject.begin();
+    sleep(Duration::from_secs(1));
+    let report = tracing.stop().report();
+    assert!(report.events("mmap") > 100, "{}", report.events("mmap"));
+    assert!(report.lost().is_empty(), "{:?}", report.lost());
+    let notes = report.value()["notes"].to_string();
+    assert!(notes.contains("thread names are the kernel's"), "{notes}");
+    subject.signal(libc::SIGKILL);
+    subject.wait();
 }
 
 /// A stopped target can be attached to and left, stays stopped, and goes on as if nothing had been.

@@ -5,7 +5,7 @@
 use std::{fs, process::Command};
 
 use memtrace_tests::{
-    java::{all_jdks, system_jdk},
+    java::{all_jdks, classes, system_jdk},
     memtrace::Memtrace,
     skip::{has_tool, runs_all, skip},
     subject::Subject,
@@ -121,6 +121,43 @@ fn java_names_from_a_file() {
     let report = replayed.arg("--jstack").arg(saved.path()).run().report();
     let thread = report.thread_named(JAVA_NAMES[0]);
     assert_eq!((thread.inflaters, thread.name_from.as_str()), (1, "jstack"));
+}
+
+/// A dump of a JVM in a pid namespace of its own has that namespace's ids: while the JVM runs they can be told.
+#[test]
+fn java_names_from_another_namespace() {
+    let _turn = turn::together();
+    if !has_tool("jstack") {
+        return skip("threads::java_names_from_another_namespace", "no jstack");
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child"]).arg(system_jdk().java());
+    command.arg("-cp").arg(classes()).args(["ThreadNames", "--wait"]);
+    let mut subject = Subject::start(&mut command);
+    let path = format!("/proc/{0}/task/{0}/children", subject.pid());
+    let jvm: u32 = fs::read_to_string(path).unwrap().trim().parse().unwrap();
+    let dump = Command::new("jstack").arg(jvm.to_string()).output().unwrap();
+    let saved = tempfile::NamedTempFile::new().unwrap();
+    fs::write(saved.path(), &dump.stdout).unwrap();
+
+    let tracing = Memtrace::of_process(jvm).recorded().arg("--jstack").arg(saved.path());
+    let tracing = tracing.attached();
+    subject.finish();
+    let outcome = tracing.stop();
+    let report = outcome.report();
+    // A name that is longer than the kernel keeps.
+    assert_eq!(report.thread_named("Reference Handler").name_from, "jstack");
+    assert!(!report.value()["notes"].to_string().contains("dump matched"), "{report:?}");
+    subject.signal(libc::SIGKILL);
+    subject.wait();
+
+    let replayed = Memtrace::report_of(&outcome.file("trace.mt"));
+    let report = replayed.arg("--jstack").arg(saved.path()).run().report();
+    let notes = report.value()["notes"].to_string();
+    assert!(
+        notes.contains("0 of ") && notes.contains("threads of the thread dump matched"),
+        "{notes}"
+    );
 }
 
 /// A process that is no JVM is not asked for names, and that is said.

@@ -93,7 +93,7 @@ fn have_socket_made(target: &Target, limit: Limit) -> Result<File, AttachError> 
         .map_err(|source| AttachError::TmpNotWritable { pid, source })?;
     let _trigger =
         Trigger::create(target).map_err(|source| AttachError::Trigger { pid, source })?;
-    sys::send_sigquit(&target.pidfd).map_err(|source| match source.kind() {
+    target.pidfd.send(libc::SIGQUIT).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => {
             AttachError::NotPermitted { pid, uid: target.owner.uid, source }
         }
@@ -103,7 +103,7 @@ fn have_socket_made(target: &Target, limit: Limit) -> Result<File, AttachError> 
         if let Some(socket) = find_socket(target)? {
             return Ok(socket);
         }
-        if sys::has_ended(&target.pidfd).unwrap_or(false) {
+        if target.pidfd.has_ended().unwrap_or(false) {
             return Err(AttachError::NoSuchProcess { pid });
         }
         thread::sleep(POLL_INTERVAL.min(remaining));

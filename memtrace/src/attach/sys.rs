@@ -21,28 +21,6 @@ fn own(fd: libc::c_long) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// A handle on process `pid` that never means another one. Linux 5.3.
-pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: takes two numbers.
-    check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(own)
-}
-
-/// Sends SIGQUIT to the process of `pidfd`. Linux 5.1.
-pub(super) fn send_sigquit(pidfd: &OwnedFd) -> io::Result<()> {
-    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
-    // SAFETY: a null `info` makes the kernel fill it in as `kill` does.
-    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGQUIT, info, 0) })?;
-    Ok(())
-}
-
-/// Whether the process of `pidfd` has ended.
-pub(super) fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
-    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: the kernel writes `revents` of the one element, which is borrowed exclusively here.
-    check(unsafe { libc::poll(&raw mut poll, 1, 0) }.into())?;
-    Ok(poll.revents != 0)
-}
-
 /// Opens directory `path` below `root` as the process sees it whose root that is: absolute links
 /// and `..` stay inside. Linux 5.6.
 pub(super) fn open_dir_in_root(root: &File, path: &CStr) -> io::Result<File> {

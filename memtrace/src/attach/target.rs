@@ -3,14 +3,21 @@
 //! A pid goes in; handles come out that mean this process and its directories and no other, with
 //! the identity to use. Everything here only reads.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use super::AttachError;
 use super::identity::Owner;
 use super::sys;
+use crate::target::{self, pidfd::PidFd, proc};
+
+/// More than exec allows for arguments and environment: a switch in them is not passed over.
+const MAX_OPTIONS_BYTES: u64 = 8 << 20;
+
+/// What is read of the list of sockets, which are those of all processes.
+const MAX_SOCKETS_BYTES: u64 = 64 << 20;
 
 /// A HotSpot JVM that can be attached to.
 pub(super) struct Target {
@@ -19,7 +26,7 @@ pub(super) struct Target {
     pub(super) ns_pid: u32,
     /// Its effective user and group.
     pub(super) owner: Owner,
-    pub(super) pidfd: OwnedFd,
+    pub(super) pidfd: PidFd,
     /// Its `/tmp`, wherever that is on the host.
     pub(super) tmp: File,
     /// Its working directory, if that can be opened.
@@ -39,7 +46,7 @@ impl Target {
     /// Looks at process `pid`, and refuses what would not work or do harm.
     pub(super) fn open(pid: u32) -> Result<Self, AttachError> {
         let gone = |_| AttachError::NoSuchProcess { pid };
-        let pidfd = sys::pidfd_open(pid).map_err(gone)?;
+        let pidfd = PidFd::open(pid).map_err(gone)?;
         let status = read_status(pid)?;
         let denied = |source: io::Error| match source.kind() {
             io::ErrorKind::PermissionDenied => {
@@ -47,7 +54,8 @@ impl Target {
             }
             _ => AttachError::io(pid, "look into", source),
         };
-        check_hotspot(pid, || File::open(format!("/proc/{pid}/maps")).map_err(denied))?;
+        let folder = proc::folder(pid);
+        check_hotspot(pid, || File::open(folder.join("maps")).map_err(denied))?;
         check_running(pid, &status)?;
         if disables_attach(&options(pid)) {
             return Err(AttachError::Disabled { pid });
@@ -55,12 +63,12 @@ impl Target {
         if !status.catches_sigquit {
             return Err(AttachError::SigquitNotHandled { pid });
         }
-        let root = open_path(&format!("/proc/{pid}/root")).map_err(denied)?;
+        let root = open_path(&folder.join("root")).map_err(denied)?;
         let tmp = sys::open_dir_in_root(&root, c"tmp")
             .map_err(|source| AttachError::TmpNotWritable { pid, source })?;
-        let cwd = open_path(&format!("/proc/{pid}/cwd")).ok();
+        let cwd = open_path(&folder.join("cwd")).ok();
         // What was read belongs to the process of `pidfd` only if that still lives.
-        if sys::has_ended(&pidfd).map_err(|source| AttachError::io(pid, "watch", source))? {
+        if pidfd.has_ended().map_err(|source| AttachError::io(pid, "watch", source))? {
             return Err(AttachError::NoSuchProcess { pid });
         }
         Ok(Self { pid, ns_pid: status.ns_pid, owner: status.owner, pidfd, tmp, cwd })
@@ -69,14 +77,14 @@ impl Target {
     /// Tells why the process did not answer, if that is known by now.
     pub(super) fn why_silent(&self) -> Option<AttachError> {
         let Self { pid, ns_pid, .. } = *self;
-        if sys::has_ended(&self.pidfd).unwrap_or(false) {
+        if self.pidfd.has_ended().unwrap_or(false) {
             return Some(AttachError::NoSuchProcess { pid });
         }
         if let Err(error) = read_status(pid).and_then(|status| check_running(pid, &status)) {
             return Some(error);
         }
         // HotSpot binds its socket under a first name and then renames it.
-        let sockets = fs::read(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+        let sockets = proc::read_up_to(pid, "net/unix", MAX_SOCKETS_BYTES).unwrap_or_default();
         let sockets = String::from_utf8_lossy(&sockets);
         let name = format!("/tmp/.java_pid{ns_pid}");
         let listens = sockets
@@ -88,13 +96,13 @@ impl Target {
 }
 
 /// Opens `path` as a place, without the right to read it.
-fn open_path(path: &str) -> io::Result<File> {
+fn open_path(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path)
 }
 
 fn read_status(pid: u32) -> Result<Status, AttachError> {
     let gone = |_| AttachError::NoSuchProcess { pid };
-    let text = fs::read(format!("/proc/{pid}/status")).map_err(gone)?;
+    let text = proc::read(pid, "status").map_err(gone)?;
     // The process's name is in there, and may be any bytes.
     parse_status(&String::from_utf8_lossy(&text)).ok_or_else(|| {
         AttachError::io(pid, "read the status of", io::ErrorKind::InvalidData.into())
@@ -122,29 +130,10 @@ fn check_running(pid: u32, status: &Status) -> Result<(), AttachError> {
     match status.state {
         'Z' | 'X' => Err(AttachError::NoSuchProcess { pid }),
         'T' | 't' => Err(AttachError::NotRunning { pid, state: "stopped" }),
-        _ if is_frozen(pid) => {
+        _ if target::is_frozen(pid) => {
             Err(AttachError::NotRunning { pid, state: "frozen by its control group" })
         }
         _ => Ok(()),
-    }
-}
-
-/// Whether the process's control group is frozen, as far as the control groups can be seen.
-fn is_frozen(pid: u32) -> bool {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    groups.lines().filter_map(freezer_file).any(|(path, sign)| {
-        fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == sign))
-    })
-}
-
-/// For a line of `/proc/PID/cgroup`, the file that tells of freezing and the line that says so.
-fn freezer_file(line: &str) -> Option<(String, &'static str)> {
-    let mut fields = line.splitn(3, ':').skip(1);
-    let (controllers, path) = (fields.next()?, fields.next()?);
-    match controllers {
-        "" => Some((format!("/sys/fs/cgroup{path}/cgroup.events"), "frozen 1")),
-        "freezer" => Some((format!("/sys/fs/cgroup/freezer{path}/freezer.state"), "FROZEN")),
-        _ => None,
     }
 }
 
@@ -178,17 +167,17 @@ fn library(line: &[u8]) -> &[u8] {
 
 /// The options the JVM was started with, in the order in which it reads them.
 fn options(pid: u32) -> Vec<u8> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let read = |name| proc::read_up_to(pid, name, MAX_OPTIONS_BYTES).unwrap_or_default();
+    let environ = read("environ");
     let variable = |name: &str| {
         let mut variables = environ.split(|byte| *byte == 0);
         let value = variables.find_map(|v| v.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
         value.unwrap_or_default().to_vec()
     };
-    let cmdline = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let sources = [
         variable("JAVA_TOOL_OPTIONS"),
         variable("JDK_JAVA_OPTIONS"),
-        cmdline,
+        read("cmdline"),
         variable("_JAVA_OPTIONS"),
     ];
     sources.join(&0)
@@ -252,24 +241,6 @@ mod tests {
         ];
         for (options, expected) in cases {
             assert_eq!(disables_attach(options), expected, "{}", options.escape_ascii());
-        }
-    }
-
-    /// Both versions of control groups tell of freezing, each in its file.
-    #[test]
-    fn freezer() {
-        let cases = [
-            (
-                "0::/system.slice/a:b",
-                Some(("/sys/fs/cgroup/system.slice/a:b/cgroup.events", "frozen 1")),
-            ),
-            ("6:freezer:/x", Some(("/sys/fs/cgroup/freezer/x/freezer.state", "FROZEN"))),
-            ("4:memory:/x", None),
-            ("", None),
-        ];
-        for (line, expected) in cases {
-            let expected = expected.map(|(path, sign): (&str, _)| (path.to_owned(), sign));
-            assert_eq!(freezer_file(line), expected, "{line}");
         }
     }
 

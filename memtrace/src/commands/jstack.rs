@@ -17,6 +17,15 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(6);
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
+/// Names from a saved thread dump.
+#[derive(Debug, Default)]
+pub(super) struct SavedNames {
+    /// Those of the threads that could be told.
+    pub(super) names: Vec<ThreadName>,
+    /// How many threads the dump has.
+    pub(super) n_in_dump: usize,
+}
+
 /// The value of `--jstack` that is not a file.
 pub(super) fn is_attach(path: &Path) -> bool {
     path == Path::new("attach")
@@ -28,21 +37,51 @@ pub(super) fn ask(pid: u32) -> Result<Vec<ThreadName>, Failure> {
         let hint = error.hint().map(str::to_owned);
         Failure::new(anyhow!("failed to get a thread dump of process {pid}: {error}"), hint)
     })?;
-    // The JVM tells the ids that its threads have in its own pid namespace.
-    let ids: HashMap<u32, u32> = target::threads(pid)
-        .into_iter()
-        .filter_map(|tid| Some((target::namespace_tid(pid, tid)?, tid)))
-        .collect();
-    let name = |thread: DumpedThread| Some((*ids.get(&thread.nid)?, thread.name));
-    Ok(thread_dump::parse(&dump)
-        .into_iter()
-        .filter_map(name)
-        .map(|(tid, text)| named(pid, tid, text))
-        .collect())
+    let ids = ids_in_namespace(pid);
+    let name = |thread: DumpedThread| Some(named(pid, *ids.get(&thread.nid)?, thread.name));
+    Ok(thread_dump::parse(&dump).into_iter().filter_map(name).collect())
 }
 
-/// Reads what `jstack` printed; the ids are taken as they are.
-pub(super) fn read_file(tgid: u32, path: &Path) -> Result<Vec<ThreadName>> {
+/// Names from what `jstack` printed, for the threads that process `pid` has now.
+pub(super) fn of_process(pid: u32, path: &Path) -> Result<SavedNames> {
+    let threads = read_file(path)?;
+    let n_in_dump = threads.len();
+    let is_elsewhere = target::namespace_tid(pid, pid).is_some_and(|tid| tid != pid);
+    let ids = if is_elsewhere { ids_in_namespace(pid) } else { HashMap::new() };
+    let name = |thread: DumpedThread| {
+        let tid = if is_elsewhere { *ids.get(&thread.nid)? } else { thread.nid };
+        Some(named(pid, tid, thread.name))
+    };
+    Ok(SavedNames { names: threads.into_iter().filter_map(name).collect(), n_in_dump })
+}
+
+/// Names the threads of `recording` by what `jstack` printed; the ids are taken as they are.
+pub(super) fn name_from_file(recording: &mut Recording, path: &Path) -> Result<()> {
+    let known: Vec<u32> = recording.ledger.threads().iter().map(|thread| thread.tid).collect();
+    let threads = read_file(path)?;
+    let n_in_dump = threads.len();
+    let ours: Vec<_> = threads.into_iter().filter(|thread| known.contains(&thread.nid)).collect();
+    if let Some(note) = note_on(ours.len(), n_in_dump) {
+        recording.apply(Record::Note(note));
+    }
+    for DumpedThread { nid, name, .. } in ours {
+        recording.apply(Record::ThreadName(named(recording.target.pid, nid, name)));
+    }
+    Ok(())
+}
+
+/// What the user should know if no thread of a dump is one of the trace.
+pub(super) fn note_on(n_matched: usize, n_in_dump: usize) -> Option<String> {
+    (n_matched == 0 && n_in_dump > 0).then(|| {
+        format!(
+            "0 of {n_in_dump} threads of the thread dump matched: it is of another process, or of a JVM in a pid \
+             namespace of its own, whose ids can be told only while it runs"
+        )
+    })
+}
+
+/// The threads in what `jstack` printed.
+fn read_file(path: &Path) -> Result<Vec<DumpedThread>> {
     let len =
         fs::metadata(path).with_context(|| format!("failed to open {}", path.display()))?.len();
     if len > MAX_FILE_BYTES {
@@ -53,17 +92,13 @@ pub(super) fn read_file(tgid: u32, path: &Path) -> Result<Vec<ThreadName>> {
     if threads.is_empty() {
         bail!("failed to find a thread in {}: it is not what jstack prints", path.display());
     }
-    Ok(threads.into_iter().map(|thread| named(tgid, thread.nid, thread.name)).collect())
+    Ok(threads)
 }
 
-/// Names the threads of `recording` by what `jstack` printed.
-pub(super) fn name_from_file(recording: &mut Recording, path: &Path) -> Result<()> {
-    let known: Vec<u32> = recording.ledger.threads().iter().map(|thread| thread.tid).collect();
-    let names = read_file(recording.target.pid, path)?;
-    for name in names.into_iter().filter(|name| known.contains(&name.tid)) {
-        recording.apply(Record::ThreadName(name));
-    }
-    Ok(())
+/// A dump has the ids that threads have in the JVM's own pid namespace; these are the ids here, by those.
+fn ids_in_namespace(pid: u32) -> HashMap<u32, u32> {
+    let ids = |tid| Some((target::namespace_tid(pid, tid)?, tid));
+    target::threads(pid).into_iter().filter_map(ids).collect()
 }
 
 fn named(tgid: u32, tid: u32, name: String) -> ThreadName {

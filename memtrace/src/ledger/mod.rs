@@ -4,6 +4,7 @@
 //! reads no clock and cannot fail, and knows no allocator, so a test is a list of events and a number.
 
 mod event;
+mod fold;
 mod meaning;
 mod metric;
 mod regions;
@@ -31,7 +32,9 @@ use threads::Threads;
 /// No address of user space is larger (Linux on x86-64 with five-level page tables); what claims to be is passed over.
 const MAX_ADDRESS: u64 = 1 << 56;
 
-/// A mapping that was there when tracing began.
+const PAGE: u64 = 4096;
+
+/// A mapping that was there when tracing began. An empty one only tells where the heap of `brk` will begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Before {
     /// First address.
@@ -84,6 +87,21 @@ struct Process {
     /// What an `mremap` of each thread has taken from its place and not put down yet.
     moving: FxHashMap<u32, Vec<Piece>>,
     attached_segments: FxHashMap<u64, u64>,
+    /// Whether it began during the trace, as a child of a traced process.
+    is_child: bool,
+    /// What was mapped before was read at this time, or sooner: until then events may tell of it, too.
+    settled_ns: u64,
+}
+
+/// Who gives back what nobody was seen obtaining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unowned {
+    /// It was mapped before tracing began.
+    Before,
+    /// It was found mapped, but while events told of it already: it is theirs, and was not there before.
+    Unsettled,
+    /// It is a child's copy of what its parent has.
+    Inherited,
 }
 
 impl Ledger {
@@ -91,6 +109,7 @@ impl Ledger {
     pub fn apply(&mut self, event: &Event) {
         self.first_ns.get_or_insert(event.time_ns);
         self.last_ns = self.last_ns.max(event.time_ns);
+        self.fold_threads();
         let thread = self.threads.index(event.tgid, event.tid);
         if let Some(kind) = event.what.kind() {
             self.n_by_kind[kind.0 as usize] += 1;
@@ -103,22 +122,26 @@ impl Ledger {
                 self.threads.begin(event.tgid, tid, Some(event.tid));
             }
             What::Fork { child, followed } => self.fork(event, child, followed),
-            What::Exec => self.end_image(event.tgid),
+            What::Exec => self.exec(event),
             What::Exit { ended, .. } => self.exit(event, ended),
             _ => self.memory(event, thread),
         }
     }
 
     /// Takes note of what was mapped before tracing began, and is not known yet.
+    ///
+    /// A process goes on while its map is read. So whoever reads takes a sample afterwards: of two that tell of the
+    /// same memory, the map and an event up to that sample, the event is right, and the memory is counted once.
     pub fn before(&mut self, tgid: u32, mapping: Before) {
-        if mapping.end > MAX_ADDRESS || mapping.start >= mapping.end {
+        if mapping.end > MAX_ADDRESS || mapping.start > mapping.end {
             return;
         }
         let process = self.processes.entry(tgid).or_default();
+        process.settled_ns = self.last_ns;
         self.counts.before_bytes +=
             process.regions.mark_before(mapping.start, mapping.end, mapping.access);
         if mapping.is_brk && process.brk.is_none() {
-            process.brk = Some(mapping.end);
+            process.brk = Some(mapping.end.next_multiple_of(PAGE));
         }
     }
 
@@ -183,15 +206,21 @@ impl Ledger {
         let owner = self.totals.index(thread, event.stack);
         let process = self.processes.entry(event.tgid).or_default();
         let (obtained, back) = process.apply(event, owner);
+        let unowned = process.unowned(event.time_ns);
         self.totals.obtain(owner, obtained);
-        self.give_back(back);
+        self.give_back(back, unowned);
     }
 
-    fn give_back(&mut self, given: Given) {
+    fn give_back(&mut self, given: Given, unowned: Unowned) {
+        let before = &mut self.counts;
         for (owner, bytes) in given {
-            match owner {
-                Some(owner) => self.totals.give_back(owner, bytes),
-                None => self.counts.before_given_back_bytes += bytes,
+            match (owner, unowned) {
+                (Some(owner), _) => self.totals.give_back(owner, bytes),
+                (None, Unowned::Before) => before.before_given_back_bytes += bytes,
+                (None, Unowned::Unsettled) => {
+                    before.before_bytes = before.before_bytes.saturating_sub(bytes);
+                }
+                (None, Unowned::Inherited) => {}
             }
         }
     }
@@ -237,6 +266,8 @@ impl Ledger {
             brk: parent.brk,
             moving: FxHashMap::default(),
             attached_segments: parent.attached_segments.clone(),
+            is_child: true,
+            settled_ns: 0,
         };
         self.processes.insert(child, process);
         self.threads.begin(child, child, Some(event.tid));
@@ -246,25 +277,47 @@ impl Ledger {
         if let Some(thread) = self.threads.end(event.tid) {
             self.streams.forget_thread(thread);
         }
-        if ended {
-            // What a process held at its end is its answer: it stays counted as live.
+        if !ended {
+            return;
+        }
+        if self.processes.get(&event.tgid).is_some_and(|process| process.is_child) {
+            self.end_image(event);
+        } else {
+            // What the process that was asked for held at its end is its answer: it stays counted as live.
             self.processes.remove(&event.tgid);
             self.streams.close_process(event.tgid);
         }
     }
 
-    /// A new image: the old one's memory and streams are gone.
-    fn end_image(&mut self, tgid: u32) {
-        if let Some(mut process) = self.processes.remove(&tgid) {
-            self.give_back(process.regions.clear());
-        }
-        for open in self.streams.close_process(tgid) {
+    fn exec(&mut self, event: &Event) {
+        let is_child = self.end_image(event);
+        self.processes.insert(event.tgid, Process { is_child, ..Process::default() });
+    }
+
+    /// The memory and the streams of an image are gone with it; tells whether it was a child's.
+    fn end_image(&mut self, event: &Event) -> bool {
+        for open in self.streams.close_process(event.tgid) {
             self.totals.end(open.owner);
         }
+        let Some(mut process) = self.processes.remove(&event.tgid) else { return false };
+        let unowned = process.unowned(event.time_ns);
+        self.give_back(process.regions.clear(), unowned);
+        process.is_child
     }
 }
 
 impl Process {
+    /// What memory is that is given back at `time_ns` and that nobody was seen obtaining.
+    fn unowned(&self, time_ns: u64) -> Unowned {
+        if self.is_child {
+            Unowned::Inherited
+        } else if time_ns < self.settled_ns {
+            Unowned::Unsettled
+        } else {
+            Unowned::Before
+        }
+    }
+
     /// Returns the bytes that `owner` obtained by `event`, and what was given back.
     fn apply(&mut self, event: &Event, owner: u32) -> (u64, Given) {
         let regions = &mut self.regions;
@@ -310,7 +363,7 @@ impl Process {
     }
 
     fn brk(&mut self, to: u64, owner: u32) -> (u64, Given) {
-        let to = to.next_multiple_of(4096);
+        let to = to.next_multiple_of(PAGE);
         let Some(from) = self.brk.replace(to) else { return (0, Given::new()) };
         if to > from {
             let back = self.regions.map(from, to, true, Some(owner));

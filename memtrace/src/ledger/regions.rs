@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use super::fold::at;
+
 /// Who obtained bytes: an index into the ledger's totals, or nobody that was traced.
 pub(super) type Owner = Option<u32>;
 
@@ -43,6 +45,11 @@ impl Piece {
     /// Whether it can be accessed at all.
     pub(super) fn access(&self) -> bool {
         self.access
+    }
+
+    /// Its owner has a new number.
+    pub(super) fn renumber(&mut self, new: &[u32]) {
+        self.owner = self.owner.map(|owner| at(new, owner));
     }
 }
 
@@ -152,6 +159,13 @@ impl Regions {
         let mut copy = self.clone();
         copy.by_start.values_mut().for_each(|region| region.owner = None);
         copy
+    }
+
+    /// Owners have new numbers.
+    pub(super) fn renumber(&mut self, new: &[u32]) {
+        for region in self.by_start.values_mut() {
+            region.owner = region.owner.map(|owner| at(new, owner));
+        }
     }
 
     /// The accessible bytes of [start, end).

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::event::StreamKind;
+use super::{event::StreamKind, fold::at};
 
 /// A stream that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,17 @@ impl Streams {
     /// The streams of a process that ended or has a new image.
     pub(super) fn close_process(&mut self, tgid: u32) -> Vec<Open> {
         self.open.extract_if(|key, _| key.0 == tgid).map(|(_, open)| open).collect()
+    }
+
+    /// Threads and totals have new numbers.
+    pub(super) fn renumber(&mut self, new_threads: &[u32], new_totals: &[u32]) {
+        for open in self.open.values_mut() {
+            open.thread = at(new_threads, open.thread);
+            open.owner = at(new_totals, open.owner);
+        }
+        let ended_by_java = std::mem::take(&mut self.ended_by_java).into_iter();
+        self.ended_by_java =
+            ended_by_java.map(|(thread, address)| (at(new_threads, thread), address)).collect();
     }
 
     /// Forgets a thread that ended.

@@ -133,7 +133,71 @@ fn fork() {
     ledger.apply(&event(1, 0, What::Fork { child: 200, followed: true }));
     ledger.apply(&Event { tgid: 200, tid: 200, ..munmap(200, 0, 0x4000) });
     assert_eq!(of_thread(&ledger, 1), (0x4000, 0x4000));
-    assert_eq!(ledger.counts().before_given_back_bytes, 0x4000);
+    assert_eq!(ledger.counts().before_given_back_bytes, 0);
+}
+
+/// What a child obtained is given back at its end, also after an exec; what the first process holds stays its answer.
+#[test]
+fn ends() {
+    let of_child = |what| Event { tgid: 200, tid: 200, ..event(200, 200, what) };
+    let mapped = |addr| What::Mmap { addr, len: 0x1000, access: true };
+    let stream = What::StreamInit { kind: StreamKind::Inflater, address: 8 };
+    let ended = What::Exit { ended: true, code: 0 };
+    // (what a child does before it ends, bytes that it mapped)
+    let cases: [(&[What], u64); 3] =
+        [(&[mapped(0)], 0x1000), (&[stream], 0), (&[mapped(0), What::Exec, mapped(0)], 0x2000)];
+    for (whats, bytes) in cases {
+        let mut ledger = Ledger::default();
+        ledger.apply(&mmap(1, 0x9000, 0x4000));
+        ledger.apply(&init(1, 16));
+        ledger.apply(&event(1, 0, What::Fork { child: 200, followed: true }));
+        whats.iter().for_each(|&what| ledger.apply(&of_child(what)));
+        ledger.apply(&of_child(ended));
+        assert_eq!(of_thread(&ledger, 200), (bytes, 0), "{whats:?}");
+        assert_eq!(ledger.counts().before_given_back_bytes, 0, "{whats:?}");
+        ledger.apply(&event(1, 0, ended));
+        let live = (ledger.sum(Metric::MappedLive), ledger.sum(Metric::InflatersLive));
+        assert_eq!(live, (0x4000, 1), "{whats:?}");
+    }
+}
+
+/// What events told of while the map was read is theirs and not counted as before, too; later it was there before.
+#[test]
+fn while_the_map_is_read() {
+    let p = 0x1000;
+    let at = |time_ns, event: Event| Event { time_ns, ..event };
+    // (what happened, (mapped, live), (before, given back of it)); the map was read from 10 to 50
+    type Case = (Vec<Event>, (u64, u64), (u64, u64));
+    let cases: [Case; 7] = [
+        (vec![at(40, mmap(1, p, 2 * p))], (2 * p, 2 * p), (6 * p, 0)),
+        (vec![at(60, mmap(1, p, 2 * p))], (2 * p, 2 * p), (8 * p, 2 * p)),
+        (vec![at(20, munmap(1, p, p)), at(60, munmap(1, 2 * p, p))], (0, 0), (7 * p, p)),
+        (vec![at(20, mmap(1, p, p)), at(60, munmap(1, p, p))], (p, 0), (7 * p, 0)),
+        (vec![at(20, reserve(1, p, p)), at(30, protect(1, p, p, true))], (p, p), (7 * p, 0)),
+        // The break was moved up twice, and read after that.
+        (vec![at(20, brk(0xf000)), at(30, brk(0x10000))], (p, p), (7 * p, 0)),
+        (vec![at(60, brk(0xf000)), at(70, brk(0x10000))], (p, p), (8 * p, p)),
+    ];
+    for (events, mapped_and_live, before_and_back) in cases {
+        let mut ledger = Ledger::default();
+        ledger.sample(Sample { time_ns: 50, rss_bytes: 1, swap_bytes: 0 });
+        ledger.before(PID, Before { start: p, end: 5 * p, access: true, is_brk: false });
+        ledger.before(PID, Before { start: 0xc000, end: 0x10000, access: true, is_brk: true });
+        events.iter().for_each(|event| ledger.apply(event));
+        assert_eq!(of_thread(&ledger, 1), mapped_and_live, "{events:?}");
+        let counts = ledger.counts();
+        let seen = (counts.before_bytes, counts.before_given_back_bytes);
+        assert_eq!(seen, before_and_back, "{events:?}");
+    }
+}
+
+/// A process without a heap says where its heap will begin: the first growth counts.
+#[test]
+fn heap_that_begins() {
+    let mut ledger = Ledger::default();
+    ledger.before(PID, Before { start: 0x8123, end: 0x8123, access: true, is_brk: true });
+    ledger.apply(&brk(0xa000));
+    assert_eq!((of_thread(&ledger, 1), ledger.counts().before_bytes), ((0x1000, 0x1000), 0));
 }
 
 #[test]

@@ -3,8 +3,14 @@
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-/// Threads that are kept apart; what later ones do is put together, and said.
+use super::fold::at;
+
+/// Threads that are kept apart; beyond, some are put together, and it is said how many.
 const MAX_THREADS: usize = 20_000;
+/// How many threads begin at least between two attempts to put some together.
+const FOLD_EVERY: usize = MAX_THREADS / 8;
+/// The name of the threads that are together whatever their own names are.
+const MORE: &[u8] = b"[more threads]";
 
 /// Where a thread's name is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,7 +28,7 @@ pub enum NameFrom {
 pub struct Thread {
     /// Its process.
     pub tgid: u32,
-    /// Its id, 0 for the one that stands for all that were not kept apart.
+    /// Its id, 0 for one that stands for several that were not kept apart.
     pub tid: u32,
     /// Its name, as bytes that anyone may choose.
     pub name: Vec<u8>,
@@ -34,11 +40,13 @@ pub struct Thread {
     pub n_events: u64,
 }
 
-/// All threads, by index; an index is never used twice, a thread id may be.
+/// All threads, by index. A thread id may be given to several threads, an index is given anew only by [`Threads::fold`].
 #[derive(Debug, Default)]
 pub(super) struct Threads {
     all: Vec<Thread>,
     current: FxHashMap<u32, u32>,
+    /// Threads that began since some were put together last.
+    n_since_fold: usize,
     /// Threads that were put together with others.
     pub(super) n_grouped: u64,
 }
@@ -62,6 +70,9 @@ impl Threads {
             .and_then(|parent| self.all.get(*self.current.get(&parent)? as usize))
             .map(|thread| &thread.name);
         let name = name.cloned().unwrap_or_default();
+        // Its end was not seen if there is one with this id.
+        self.end(tid);
+        self.n_since_fold += 1;
         let index = if self.all.len() < MAX_THREADS {
             self.push(Thread {
                 tgid,
@@ -107,6 +118,52 @@ impl Threads {
         }
     }
 
+    /// Whether there are so many threads that some should be put together.
+    pub(super) fn wants_folding(&self) -> bool {
+        self.all.len() >= MAX_THREADS && self.n_since_fold >= FOLD_EVERY
+    }
+
+    /// Whether there is room for many more.
+    pub(super) fn has_room(&self) -> bool {
+        self.all.len() <= MAX_THREADS / 4 * 3
+    }
+
+    /// Puts threads together that have ended and are not among `holders`: those of one process and name, or all.
+    /// Returns the new index of each.
+    pub(super) fn fold(&mut self, holders: &[bool], by_name: bool) -> Vec<u32> {
+        self.n_since_fold = 0;
+        let mut together: FxHashMap<(u32, Vec<u8>), u32> = FxHashMap::default();
+        let mut new = Vec::with_capacity(self.all.len());
+        for (index, mut thread) in std::mem::take(&mut self.all).into_iter().enumerate() {
+            let holds = holders.get(index).copied().unwrap_or_default();
+            let stays = thread.tid != 0 && (!thread.ended || holds);
+            if !by_name && !stays {
+                (thread.tgid, thread.name) = (0, MORE.to_vec());
+            }
+            let key = (thread.tgid, thread.name.clone());
+            let known = together.get(&key).copied().filter(|_| !stays);
+            new.push(match known {
+                Some(known) => self.join(known, &thread),
+                None => self.push(thread),
+            });
+            if !stays && known.is_none() {
+                together.insert(key, self.all.len() as u32 - 1);
+            }
+        }
+        self.current.values_mut().for_each(|index| *index = at(&new, *index));
+        new
+    }
+
+    /// Adds `thread` to the one at `index`, which stands for several from now on.
+    fn join(&mut self, index: u32, thread: &Thread) -> u32 {
+        if let Some(known) = self.all.get_mut(index as usize) {
+            self.n_grouped += u64::from(known.tid != 0) + u64::from(thread.tid != 0);
+            known.tid = 0;
+            known.n_events += thread.n_events;
+        }
+        index
+    }
+
     fn push(&mut self, thread: Thread) -> u32 {
         self.all.push(thread);
         self.all.len() as u32 - 1
@@ -114,10 +171,11 @@ impl Threads {
 
     /// The one that stands for all threads beyond the limit.
     fn group(&mut self, tgid: u32) -> u32 {
-        if let Some(index) = self.all.iter().rposition(|thread| thread.tid == 0) {
+        let is_group = |thread: &Thread| thread.tid == 0 && thread.name == MORE;
+        if let Some(index) = self.all.iter().rposition(is_group) {
             return index as u32;
         }
-        let name = b"[more threads]".to_vec();
+        let name = MORE.to_vec();
         self.push(Thread {
             tgid,
             tid: 0,

@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::fold::at;
 use crate::stacks::StackId;
 
 /// Pairs of thread and stack that are kept apart; of later ones only the thread is kept.
@@ -24,6 +25,20 @@ pub struct Total {
     pub streams: u64,
     /// Those of them that were not ended.
     pub streams_live: u64,
+}
+
+impl Total {
+    fn add(&mut self, other: &Total) {
+        for (sum, value) in [
+            (&mut self.n_events, other.n_events),
+            (&mut self.mapped_bytes, other.mapped_bytes),
+            (&mut self.mapped_live_bytes, other.mapped_live_bytes),
+            (&mut self.streams, other.streams),
+            (&mut self.streams_live, other.streams_live),
+        ] {
+            *sum = sum.saturating_add(value);
+        }
+    }
 }
 
 /// All totals, by index.
@@ -61,6 +76,23 @@ impl Totals {
         });
         self.by_key.insert((thread, stack), index);
         index
+    }
+
+    /// Adds up what has become the same by new numbers of the threads. Returns the new index of each total.
+    pub(super) fn fold(&mut self, new_threads: &[u32]) -> Vec<u32> {
+        self.by_key.clear();
+        let mut new = Vec::with_capacity(self.all.len());
+        for mut total in std::mem::take(&mut self.all) {
+            total.thread = at(new_threads, total.thread);
+            let next = self.all.len() as u32;
+            let index = *self.by_key.entry((total.thread, total.stack)).or_insert(next);
+            match self.all.get_mut(index as usize) {
+                Some(known) => known.add(&total),
+                None => self.all.push(total),
+            }
+            new.push(index);
+        }
+        new
     }
 
     pub(super) fn obtain(&mut self, index: u32, bytes: u64) {

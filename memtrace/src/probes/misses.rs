@@ -1,4 +1,8 @@
-//! What the kernel did not hand to a program: it counts that itself, per program.
+//! Events that the kernel did not hand to a program because the program, or one like it, was running on that processor
+//! already: it counts these itself, per program (`recursion_misses`).
+//!
+//! That is all it counts. A return probe that the kernel leaves out because too many are nested in a thread is counted
+//! nowhere there: the kernel side sees by itself that the return never came (`return_missed`).
 
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -17,7 +21,7 @@ struct GetInfo {
     info: u64,
 }
 
-/// Events missed per program that missed any.
+/// Events missed by all programs together, under the name that reports use.
 pub(super) fn read(ebpf: &Ebpf) -> Vec<(&'static str, u64)> {
     let misses = ebpf.programs().filter_map(|(_, program)| recursion_misses(program)).sum();
     vec![("recursion", misses)]

@@ -151,7 +151,7 @@ impl Probes {
         &self.counters
     }
 
-    /// Events that the kernel itself did not hand to the programs (recursion, return probes too deep), by reason.
+    /// Events that the kernel itself did not hand to the programs, by reason: recursion is the only one it counts.
     pub fn missed_by_kernel(&self) -> Vec<(&'static str, u64)> {
         self.missed.clone().unwrap_or_else(|| misses::read(&self.ebpf))
     }
@@ -233,26 +233,38 @@ impl Probes {
 
     /// Probes the zlib functions of the library at `path`, in every process that maps this file, once a file.
     ///
-    /// Returns how many functions were probed; 0 where it was probed before.
+    /// Returns how many functions were probed; 0 where it was probed before. What failed can be tried again.
     pub fn attach_zlib(&mut self, path: &Path) -> Result<usize> {
         let metadata =
             path.metadata().with_context(|| format!("failed to find {}", path.display()))?;
-        if !self.probed.insert((metadata.dev(), metadata.ino())) {
+        let file = (metadata.dev(), metadata.ino());
+        if self.probed.contains(&file) {
             return Ok(0);
         }
         let sites = zlib::sites(path, self.options.zlib)?;
+        let n_before = self.links.functions.len();
         for site in &sites {
-            match site.role {
-                // The return first: an entry without its return would be a call that never ends.
-                zlib::Role::Init => {
-                    self.attach_function("stream_init_return", path, site)?;
-                    self.attach_function("stream_init", path, site)?;
-                }
-                zlib::Role::Opens => self.attach_function("stream_opens", path, site)?,
-                zlib::Role::End => self.attach_function("stream_end", path, site)?,
+            if let Err(error) = self.attach_site(path, site) {
+                // Half a library would be counted twice when it is tried again.
+                let functions = self.links.functions.split_off(n_before);
+                links::drop_all(&mut self.ebpf, Links { functions, ..Links::default() });
+                return Err(error);
             }
         }
+        self.probed.insert(file);
         Ok(sites.len())
+    }
+
+    fn attach_site(&mut self, path: &Path, site: &zlib::Site) -> Result<()> {
+        match site.role {
+            // The return first: an entry without its return would be a call that never ends.
+            zlib::Role::Init => {
+                self.attach_function("stream_init_return", path, site)?;
+                self.attach_function("stream_init", path, site)
+            }
+            zlib::Role::Opens => self.attach_function("stream_opens", path, site),
+            zlib::Role::End => self.attach_function("stream_end", path, site),
+        }
     }
 
     fn attach_function(

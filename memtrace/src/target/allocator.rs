@@ -2,7 +2,10 @@
 
 use std::{fs::File, io, io::Read};
 
-use super::maps::{self, Mapping};
+use super::{
+    maps::{self, Mapping},
+    proc,
+};
 
 /// Libraries that replace malloc, by how their file names begin.
 const REPLACEMENTS: [(&str, &str); 4] = [
@@ -46,7 +49,8 @@ fn is_glibc(name: &str) -> bool {
 }
 
 fn glibc_version(pid: u32, libc: &Mapping) -> io::Result<Option<String>> {
-    let file = File::open(format!("/proc/{pid}/map_files/{:x}-{:x}", libc.start, libc.end))?;
+    let mapping = format!("map_files/{:x}-{:x}", libc.start, libc.end);
+    let file = File::open(proc::folder(pid).join(mapping))?;
     let mut bytes = Vec::new();
     file.take(MAX_LIBC_BYTES).read_to_end(&mut bytes)?;
     Ok(version_in(&bytes))

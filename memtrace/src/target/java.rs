@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::maps::{self, Mapping};
+use super::{
+    maps::{self, Mapping},
+    proc,
+};
 
 const MAX_RELEASE_BYTES: u64 = 64 << 10;
 
@@ -63,6 +66,7 @@ pub fn feature_release(version: &str) -> Option<u32> {
 
 /// Files of process `pid` with zlib functions to probe: its JDK's libzip, mapped or not, and with `own` zlib itself.
 pub fn zlib_files(pid: u32, own: bool) -> Vec<PathBuf> {
+    let folder = proc::folder(pid);
     let mappings = maps::read(pid).unwrap_or_default();
     let mapped = mappings.iter().filter(|mapping| mapping.exec).filter(|mapping| {
         let name = mapping.file_name();
@@ -70,11 +74,10 @@ pub fn zlib_files(pid: u32, own: bool) -> Vec<PathBuf> {
     });
     let mut files: Vec<PathBuf> = mapped
         .map(|Mapping { start, end, .. }| {
-            PathBuf::from(format!("/proc/{pid}/map_files/{start:x}-{end:x}"))
+            folder.join("map_files").join(format!("{start:x}-{end:x}"))
         })
         .collect();
-    let launcher = PathBuf::from(format!("/proc/{pid}/exe"));
-    let homes = [JavaHome::of_process(pid), JavaHome::of_launcher(&launcher)];
+    let homes = [JavaHome::of_process(pid), JavaHome::of_launcher(&folder.join("exe"))];
     files.extend(homes.iter().flatten().flat_map(JavaHome::libzips).filter(|path| path.exists()));
     files
 }
@@ -105,7 +108,7 @@ fn is_libjvm(mapping: &Mapping) -> bool {
 /// A path of the process, reached through its own root.
 fn rooted(pid: u32, path: &[u8]) -> PathBuf {
     let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-    let through_root = Path::new("/proc").join(pid.to_string()).join("root").join(relative);
+    let through_root = proc::folder(pid).join("root").join(relative);
     // A chrooted process in memtrace's own mount namespace: its maps have the paths that memtrace sees.
     if through_root.exists() { through_root } else { Path::new("/").join(relative) }
 }

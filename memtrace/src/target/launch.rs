@@ -15,6 +15,8 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 
+use super::pidfd::PidFd;
+
 /// Who a command runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -32,6 +34,7 @@ pub struct User {
 pub struct Waiting {
     /// Its process id.
     pub pid: u32,
+    pidfd: PidFd,
     gate: io::PipeWriter,
     result: mpsc::Receiver<io::Result<()>>,
     /// How it ended; the thread that waits for it sends that.
@@ -43,6 +46,7 @@ pub struct Waiting {
 pub struct Running {
     /// Its process id.
     pub pid: u32,
+    pidfd: PidFd,
     ended: mpsc::Receiver<io::Result<ExitStatus>>,
 }
 
@@ -147,7 +151,10 @@ pub fn start(command: &[String], user: Option<User>) -> Result<Waiting> {
         return Err(error.unwrap_or_else(io::Error::last_os_error))
             .context(format!("failed to start {program}"));
     }
-    Ok(Waiting { pid: u32::from_ne_bytes(pid), gate, result, ended })
+    let pid = u32::from_ne_bytes(pid);
+    // It waits at its gate, so that this is still it.
+    let pidfd = PidFd::open(pid).with_context(|| format!("failed to watch process {pid}"))?;
+    Ok(Waiting { pid, pidfd, gate, result, ended })
 }
 
 /// The child tells its pid and waits for a byte; only calls that are allowed after a fork are made.
@@ -183,7 +190,7 @@ impl Waiting {
     pub fn release(mut self) -> io::Result<Running> {
         self.gate.write_all(&[1])?;
         self.result.recv().map_err(io::Error::other)??;
-        Ok(Running { pid: self.pid, ended: self.ended })
+        Ok(Running { pid: self.pid, pidfd: self.pidfd, ended: self.ended })
     }
 }
 
@@ -198,10 +205,9 @@ impl Running {
         self.ended.try_recv().ok()?.ok()
     }
 
-    /// Asks the command to end.
-    pub fn terminate(&self) {
-        // SAFETY: no memory is involved; the child is not reaped as long as `ended` has nothing.
-        unsafe { libc::kill(self.pid.cast_signed(), libc::SIGTERM) };
+    /// Asks the command to end. By its pid another process might be asked: it ends and is waited for at any time.
+    pub fn terminate(&self) -> io::Result<()> {
+        self.pidfd.send(libc::SIGTERM)
     }
 }
 
@@ -251,6 +257,46 @@ mod tests {
     fn what_does_not_exist() {
         let waiting = start(&command(&["/no/such/program"]), None).unwrap();
         assert_eq!(waiting.release().unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    /// A child that has process id `pid`, waits to be killed, and tells by what it was.
+    fn newcomer(pid: u32) -> io::Result<impl FnOnce() -> libc::c_int> {
+        let set_tid = [pid];
+        // SAFETY: all of its fields are numbers, for which 0 is a value.
+        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+        arguments.exit_signal = libc::SIGCHLD as u64;
+        arguments.set_tid = set_tid.as_ptr() as u64;
+        arguments.set_tid_size = 1;
+        let (arguments, size) = (&raw const arguments, size_of::<libc::clone_args>());
+        // SAFETY: as fork does; the child makes only calls that are allowed after a fork.
+        match unsafe { libc::syscall(libc::SYS_clone3, arguments, size) } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => loop {
+                // SAFETY: no memory is involved.
+                unsafe { libc::pause() };
+            },
+            child => Ok(move || {
+                let mut status = 0;
+                // SAFETY: the child is this process's own, `status` is written by the call.
+                unsafe {
+                    libc::kill(child as i32, libc::SIGKILL);
+                    libc::waitpid(child as i32, &raw mut status, 0);
+                }
+                libc::WTERMSIG(status)
+            }),
+        }
+    }
+
+    /// A command that has ended is not asked to end, whoever has its process id now.
+    #[test]
+    fn reused_pid() {
+        let running = start(&command(&["true"]), None).unwrap().release().unwrap();
+        running.wait().unwrap();
+        // Giving out a process id takes rights that only root has; without them nobody has it now.
+        let newcomer = newcomer(running.pid).ok();
+        let error = running.terminate().unwrap_err();
+        assert_eq!(newcomer.map_or(libc::SIGKILL, |killed_by| killed_by()), libc::SIGKILL);
+        assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
     }
 
     #[test]

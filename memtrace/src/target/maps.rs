@@ -3,7 +3,12 @@
 //! File names are bytes that anyone may choose: a name that is not UTF-8 or holds a line break (the kernel writes it
 //! as `\012`) must not spoil the rest.
 
-use std::{fs, io};
+use std::io;
+
+use super::proc;
+
+/// What is read of a map: a kernel has room for hundreds of thousands of mappings, each with a long path.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +51,7 @@ impl Mapping {
 
 /// The map of process `pid`, by address.
 pub fn read(pid: u32) -> io::Result<Vec<Mapping>> {
-    fs::read(format!("/proc/{pid}/maps")).map(|text| parse(&text))
+    proc::read_up_to(pid, "maps", MAX_BYTES).map(|text| parse(&text))
 }
 
 /// Lines that are not of the kernel's form are passed over.

@@ -8,6 +8,8 @@ use std::{
 
 use thiserror::Error;
 
+use super::proc::{self, is_alive, status_field, status_number};
+
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 const ELF_CLASS_32: u8 = 1;
 
@@ -79,7 +81,7 @@ pub struct Memory {
 
 /// Whether `pid` is a process that can be traced.
 pub fn check(pid: u32) -> Result<(), FindError> {
-    let status = match fs::read_to_string(format!("/proc/{pid}/status")) {
+    let status = match proc::try_text_of(Path::new(&format!("/proc/{pid}/status"))) {
         Ok(status) => status,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(FindError::None(pid)),
         Err(source) => return Err(FindError::Io { pid, source }),
@@ -90,13 +92,14 @@ pub fn check(pid: u32) -> Result<(), FindError> {
         }
         _ => {}
     }
-    if status_field(&status, "State:").is_some_and(|state| state.starts_with(['Z', 'X'])) {
+    if !is_alive(pid) {
         return Err(FindError::Zombie(pid));
     }
-    if status_field(&status, "VmSize:").is_none() {
+    let folder = proc::folder(pid);
+    if status_field(&proc::text_of(&folder.join("status")), "VmSize:").is_none() {
         return Err(FindError::Kernel(pid));
     }
-    match is_32_bit(Path::new(&format!("/proc/{pid}/exe"))) {
+    match is_32_bit(&folder.join("exe")) {
         Ok(true) => Err(FindError::Bits32(pid)),
         Ok(false) => Ok(()),
         Err(source) => Err(FindError::Io { pid, source }),
@@ -120,28 +123,16 @@ fn is_32_bit(path: &Path) -> io::Result<bool> {
     Ok(start.strip_prefix(ELF_MAGIC) == Some(&[ELF_CLASS_32]))
 }
 
-/// Whether process `pid` exists and has not ended.
-pub fn is_alive(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status_field(&status, "State:").is_some_and(|state| !state.starts_with(['Z', 'X']))
-}
-
 /// The command line of `pid`, bytes that are not UTF-8 replaced.
 pub fn command_line(pid: u32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let bytes = proc::read(pid, "cmdline").unwrap_or_default();
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     bytes.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
-/// The threads of `pid`.
-pub fn threads(pid: u32) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
-}
-
 /// The kernel's name of a thread.
 pub fn comm(pid: u32, tid: u32) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
+    let mut bytes = proc::bytes_of(Path::new(&format!("/proc/{pid}/task/{tid}/comm"))).ok()?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }
@@ -150,15 +141,26 @@ pub fn comm(pid: u32, tid: u32) -> Option<Vec<u8>> {
 
 /// The id that thread `tid` of `pid` has in its own pid namespace.
 pub fn namespace_tid(pid: u32, tid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).ok()?;
+    let status = proc::text_of(Path::new(&format!("/proc/{pid}/task/{tid}/status")));
     status_field(&status, "NSpid:")?.split_whitespace().next_back()?.parse().ok()
 }
 
 /// The memory of `pid`; nothing when it has ended.
 pub fn memory(pid: u32) -> Memory {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = proc::text(pid, "status");
     let bytes = |name| status_number(&status, name).unwrap_or_default() * 1024;
     Memory { rss_bytes: bytes("VmRSS:"), swap_bytes: bytes("VmSwap:") }
+}
+
+/// Where the heap that `brk` makes begins, or would begin; `None` where that can't be read.
+pub fn start_brk(pid: u32) -> Option<u64> {
+    start_brk_in(&proc::text(pid, "stat"))
+}
+
+fn start_brk_in(stat: &str) -> Option<u64> {
+    // The second field is the name, in parentheses, and may hold any; this is the 47th.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(47 - 3)?.parse().ok().filter(|&start| start != 0)
 }
 
 /// The program that `name` means: a path, or something in a folder of `PATH`.
@@ -172,14 +174,6 @@ pub fn resolve_command(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-pub(super) fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
-    status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
-}
-
-pub(super) fn status_number(status: &str, name: &str) -> Option<u64> {
-    status_field(status, name)?.split_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,11 +181,30 @@ mod tests {
     #[test]
     fn this_process() {
         let pid = std::process::id();
-        assert!(check(pid).is_ok() && is_alive(pid));
+        assert!(check(pid).is_ok());
         assert!(memory(pid).rss_bytes > 1 << 20);
-        assert!(threads(pid).contains(&pid));
         assert_eq!(namespace_tid(pid, pid), Some(pid));
         assert!(command_line(pid)[0].contains("memtrace"));
+    }
+
+    #[test]
+    fn heaps() {
+        let fields = (3..=52).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        let cases = [
+            (format!("1 (sh) {fields}"), Some(47)),
+            (format!("1 (a) b) {fields}"), Some(47)),
+            (format!("1 (sh) {fields}").replace(" 47 ", " 0 "), None),
+            (String::new(), None),
+            ("1 (sh) S 1 2".into(), None),
+        ];
+        for (stat, want) in cases {
+            assert_eq!(start_brk_in(&stat), want, "{stat}");
+        }
+        let pid = std::process::id();
+        let mappings = super::super::maps::read(pid).unwrap();
+        let heap = mappings.iter().find(|mapping| mapping.path == b"[heap]");
+        let start = start_brk(pid).unwrap();
+        assert!(heap.is_none_or(|heap| heap.start == start.next_multiple_of(4096)), "{start:x}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The size of a System V segment that a process attached: the call doesn't tell.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
-use super::maps;
+use super::{maps, proc};
 
 /// The size in bytes of segment `id`, which process `pid` has attached at `addr`: as its map has it, or, where it has
 /// detached it again since, as the kernel knows the segment.
@@ -15,8 +15,8 @@ pub fn segment_bytes(pid: u32, id: i32, addr: u64) -> Option<u64> {
 
 /// Segments are numbered within an IPC namespace; only memtrace's own can be asked.
 fn known_bytes(pid: u32, id: i32) -> Option<u64> {
-    let namespace = |process: String| fs::read_link(format!("/proc/{process}/ns/ipc")).ok();
-    if namespace(pid.to_string())? != namespace("self".into())? {
+    let namespace = |folder: PathBuf| fs::read_link(folder.join("ns/ipc")).ok();
+    if namespace(proc::folder(pid))? != namespace("/proc/self".into())? {
         return None;
     }
     // SAFETY: all zero is a valid `shmid_ds`: integers only.

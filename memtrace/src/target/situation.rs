@@ -2,14 +2,11 @@
 //!
 //! In: a pid. Out: facts; what can't be read is `None`. Nothing is judged here and nothing is done to the process.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
-    JavaHome, allocator, command_line,
-    process::{status_field, status_number},
+    JavaHome, allocator, command_line, is_frozen,
+    proc::{self, status_field, status_number},
     threads, zlib_files,
 };
 
@@ -64,7 +61,7 @@ pub struct Jvm {
 impl Situation {
     /// Looks at process `pid`.
     pub fn of(pid: u32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = proc::text(pid, "status");
         let jvm = JavaHome::of_process(pid).map(|home| Jvm { version: home.version() });
         Self {
             pid,
@@ -92,31 +89,6 @@ fn activity(status: &str, is_frozen: bool) -> Activity {
     }
 }
 
-/// Whether the control group of `pid`, or one above it, is frozen (`docker pause` does that).
-fn is_frozen(pid: u32) -> bool {
-    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    groups.lines().filter_map(freezer_file).any(|path| {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        says_frozen(&text)
-    })
-}
-
-/// The file that tells whether a group is frozen, for a line of `/proc/PID/cgroup`: `0::/a/b` or `6:freezer:/a/b`.
-fn freezer_file(line: &str) -> Option<PathBuf> {
-    let mut fields = line.splitn(3, ':').skip(1);
-    let (controllers, group) = (fields.next()?, fields.next()?.trim_start_matches('/'));
-    let base = Path::new("/sys/fs/cgroup");
-    match controllers {
-        "" => Some(base.join(group).join("cgroup.events")),
-        "freezer" => Some(base.join("freezer").join(group).join("freezer.state")),
-        _ => None,
-    }
-}
-
-fn says_frozen(text: &str) -> bool {
-    text.lines().any(|line| matches!(line, "frozen 1" | "FROZEN"))
-}
-
 /// One path for each file: a library is found both where it is mapped and in its JDK.
 fn libzips(pid: u32) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = Vec::new();
@@ -131,8 +103,8 @@ fn libzips(pid: u32) -> Vec<PathBuf> {
 fn other_namespaces(pid: u32) -> Option<Vec<&'static str>> {
     let mut others = Vec::new();
     for namespace in NAMESPACES {
-        let [ours, its] = ["self".to_owned(), pid.to_string()]
-            .map(|whose| PathBuf::from(format!("/proc/{whose}/ns/{namespace}")));
+        let [ours, its] = [PathBuf::from("/proc/self"), proc::folder(pid)]
+            .map(|folder| folder.join("ns").join(namespace));
         if !is_same_file(&ours, &its)? {
             others.push(namespace);
         }
@@ -141,7 +113,7 @@ fn other_namespaces(pid: u32) -> Option<Vec<&'static str>> {
 }
 
 fn same_root(pid: u32) -> Option<bool> {
-    is_same_file(Path::new("/"), Path::new(&format!("/proc/{pid}/root")))
+    is_same_file(Path::new("/"), &proc::folder(pid).join("root"))
 }
 
 fn is_same_file(one: &Path, other: &Path) -> Option<bool> {
@@ -167,30 +139,6 @@ mod tests {
         ];
         for (status, is_frozen, want) in cases {
             assert_eq!(activity(status, is_frozen), want, "{status:?}");
-        }
-    }
-
-    /// Both versions of control groups are looked at.
-    #[test]
-    fn freezers() {
-        let cases = [
-            ("0::/a/b", Some("/sys/fs/cgroup/a/b/cgroup.events")),
-            ("0::/", Some("/sys/fs/cgroup/cgroup.events")),
-            ("6:freezer:/a:b", Some("/sys/fs/cgroup/freezer/a:b/freezer.state")),
-            ("4:memory:/a", None),
-            ("", None),
-        ];
-        for (line, want) in cases {
-            assert_eq!(freezer_file(line).as_deref(), want.map(Path::new), "{line}");
-        }
-        for (text, want) in [
-            ("populated 1\nfrozen 1\n", true),
-            ("populated 1\nfrozen 0\n", false),
-            ("FROZEN\n", true),
-            ("THAWED\n", false),
-            ("", false),
-        ] {
-            assert_eq!(says_frozen(text), want, "{text:?}");
         }
     }
 

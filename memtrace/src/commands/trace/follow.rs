@@ -9,7 +9,7 @@ use super::{
     super::{
         args::{OutputArgs, TraceArgs},
         failure::Failure,
-        jstack,
+        jstack::{self, SavedNames},
         outputs::{colors, to_stderr},
     },
     inputs::{Input, Inputs, asks},
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     report::{progress, text_by},
     target,
-    trace::{Recording, ThreadName, Why},
+    trace::{Recording, Why},
 };
 
 /// Together a little more than the window that puts events in order.
@@ -30,7 +30,7 @@ pub(super) async fn follow(
     mut session: Session,
     mut inputs: Inputs,
     args: &TraceArgs,
-    names: Vec<ThreadName>,
+    names: SavedNames,
 ) -> (Recording, Why) {
     let mut jstack_failure = None;
     let why = loop {
@@ -64,8 +64,10 @@ pub(super) async fn follow(
         }
     };
     clear_progress(args);
+    // A JVM may take its time to answer, and nobody reads the ring buffer meanwhile.
+    session.detach(inputs.ring());
     name_at_the_end(&mut session, args, names, jstack_failure);
-    match session.finish(inputs.ring(), why, None) {
+    match session.finish(why, None) {
         (recording, None) => (recording, why),
         (recording, Some(error)) => {
             tell_file_error(&error);
@@ -90,7 +92,7 @@ async fn catch_up(session: &mut Session, inputs: &mut Inputs) {
 fn name_at_the_end(
     session: &mut Session,
     args: &TraceArgs,
-    names: Vec<ThreadName>,
+    names: SavedNames,
     failure: Option<Failure>,
 ) {
     let mut failure = failure;

@@ -1,8 +1,11 @@
 //! Tracing: a running process, or a command from its first instruction.
 
+mod before;
 mod clock;
 mod follow;
 mod inputs;
+mod looking;
+mod naming;
 mod self_use;
 mod session;
 mod tally;
@@ -20,7 +23,7 @@ use self::{follow::follow, inputs::Inputs, session::Session};
 use super::{
     args::TraceArgs,
     failure::Failure,
-    jstack,
+    jstack::{self, SavedNames},
     outputs::{self, Outputs, to_stderr},
 };
 use crate::{
@@ -53,8 +56,8 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let outputs = Outputs::open(&args.outputs)?;
     let file = trace_file(args)?;
     let names = match &args.outputs.jstack {
-        Some(path) if !jstack::is_attach(path) => jstack::read_file(subject.pid(), path)?,
-        _ => Vec::new(),
+        Some(path) if !jstack::is_attach(path) => jstack::of_process(subject.pid(), path)?,
+        _ => SavedNames::default(),
     };
     let options = probes::Options {
         ring_bytes: RING_BYTES,
@@ -193,10 +196,8 @@ fn end_of(running: &Running, why: Why, quiet: bool) -> Result<ExitStatus, Failur
     }
     self_use::listen_no_more();
     let told = match why {
-        Why::Asked => {
-            running.terminate();
-            "asked to end (SIGTERM)"
-        }
+        // It may have ended meanwhile, too.
+        Why::Asked => running.terminate().map_or("ended", |()| "asked to end (SIGTERM)"),
         Why::TargetEnded => "ended",
         Why::Duration | Why::OutputFailed => "still running; memtrace waits for its end",
     };

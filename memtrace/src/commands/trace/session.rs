@@ -11,23 +11,21 @@ use std::{
 use anyhow::Result;
 use memtrace_common::{EventHeader, Kind};
 
-use super::{clock, self_use::SelfUse, tally};
+use super::super::jstack::SavedNames;
+use super::{before::Reading, clock, looking, naming, self_use::SelfUse, tally};
 use crate::{
     events::{CodeChanges, Event, Window},
-    ledger::{self, Before, Meaning, NameFrom, Sample, What},
+    ledger::{self, Before, Meaning, Sample, What},
     probes::{Probes, Ring},
     stacks::{New, StackId, Stacks},
-    target::{self, JavaHome},
-    trace::{End, Jvm, Record, Recording, Target, ThreadName, Why, Writer},
+    target,
+    trace::{End, Record, Recording, Target, ThreadName, Why, Writer},
 };
 
 /// How long events are held back to put them in order: longer than a call takes, but for the odd one, which is counted.
 const WINDOW_NS: u64 = 100_000_000;
 /// How long the ring buffer is read before other things get their turn.
 const TURN: Duration = Duration::from_millis(20);
-
-const PROT_EXEC: u64 = 4;
-const MAP_ANONYMOUS: u64 = 0x20;
 
 /// A trace that goes on.
 pub(super) struct Session {
@@ -44,6 +42,8 @@ pub(super) struct Session {
     file: Option<Writer<File>>,
     /// Why the file is not written any more.
     file_error: Option<io::Error>,
+    /// When the map of a process that ran already was read.
+    reading: Option<Reading>,
     /// Code that is mapped later than the events that were read so far.
     code: CodeChanges,
     /// Processes whose code is new: what they are, and whether they are to be probed, is looked at after the events.
@@ -53,7 +53,7 @@ pub(super) struct Session {
     newest_ns: u64,
     own: tally::Own,
     status: Option<i32>,
-    names_for_the_end: Vec<ThreadName>,
+    names_for_the_end: SavedNames,
 }
 
 /// What waits in the window.
@@ -76,13 +76,14 @@ impl Session {
             recording: Recording::default(),
             file,
             file_error: None,
+            reading: None,
             code: CodeChanges::default(),
             code_is_new: BTreeSet::new(),
             live: BTreeSet::from([root]),
             newest_ns: 0,
             own: tally::Own::default(),
             status: None,
-            names_for_the_end: Vec::new(),
+            names_for_the_end: SavedNames::default(),
         }
     }
 
@@ -105,25 +106,24 @@ impl Session {
         self.probes.attach()?;
         self.name_target(target::command_line(root));
         let now_ns = clock::now_ns();
-        for tid in target::threads(root) {
-            if let Some(name) = target::comm(root, tid) {
-                self.window.push(
-                    now_ns,
-                    Timed::Name(ThreadName { tgid: root, tid, name, from: NameFrom::Comm }),
-                );
-            }
+        for name in naming::of_process(root) {
+            self.window.push(now_ns, Timed::Name(name));
         }
-        let mappings = target::maps::read(root).unwrap_or_default();
-        for mapping in mappings.iter().filter(|mapping| mapping.path != b"[vsyscall]") {
-            let is_brk = mapping.path == b"[heap]";
-            let before =
-                Before { start: mapping.start, end: mapping.end, access: mapping.access, is_brk };
-            self.window.push(now_ns, Timed::Before(root, before));
-        }
+        self.read_map();
         self.stacks.refresh(root);
         self.look_at_code(root);
         self.sample();
         Ok(())
+    }
+
+    /// Takes note of what was mapped before. A sample has to follow: it tells the ledger until when the map was read.
+    fn read_map(&mut self) {
+        let root = self.root;
+        let (reading, mappings) = Reading::new(root, &self.probes, self.reading);
+        for before in mappings {
+            self.window.push(reading.began_ns, Timed::Before(root, before));
+        }
+        self.reading = Some(reading);
     }
 
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
@@ -139,6 +139,10 @@ impl Session {
         });
         while let Some(tgid) = self.code_is_new.pop_first() {
             self.look_at_code(tgid);
+        }
+        if self.reading.is_some_and(|reading| reading.is_outdated(&self.probes)) {
+            self.read_map();
+            self.sample();
         }
         let reached_ns = if is_empty { began_ns } else { self.newest_ns };
         self.release(reached_ns.saturating_sub(WINDOW_NS));
@@ -161,7 +165,7 @@ impl Session {
     }
 
     /// The same at the end of the trace, but only for threads that were seen.
-    pub(super) fn name_threads_at_the_end(&mut self, names: Vec<ThreadName>) {
+    pub(super) fn name_threads_at_the_end(&mut self, names: SavedNames) {
         self.names_for_the_end = names;
     }
 
@@ -185,7 +189,6 @@ impl Session {
         self.live.is_empty()
     }
 
-    /// A process of which the kernel side did not tell that it ended.
     fn ended(&mut self, tgid: u32) {
         self.live.remove(&tgid);
         self.stacks.exit(tgid);
@@ -196,15 +199,20 @@ impl Session {
         self.file_error.take()
     }
 
-    /// Detaches, reads what is still on its way, and ends the trace.
+    /// Detaches, and reads what is still on its way.
+    pub(super) fn detach(&mut self, ring: &mut Ring) {
+        // From here on what is mapped is no part of the trace.
+        self.reading = None;
+        self.probes.detach();
+        while !self.drain(ring) {}
+    }
+
+    /// Ends the trace.
     pub(super) fn finish(
         mut self,
-        ring: &mut Ring,
         why: Why,
         status: Option<i32>,
     ) -> (Recording, Option<io::Error>) {
-        self.probes.detach();
-        while !self.drain(ring) {}
         self.release(u64::MAX);
         self.name_seen_threads();
         if let Some(file) = &mut self.file {
@@ -222,20 +230,24 @@ impl Session {
     }
 
     fn name_seen_threads(&mut self) {
-        let threads = self.recording.ledger.threads();
-        let seen: BTreeSet<u32> = threads.iter().map(|thread| thread.tid).collect();
-        for name in std::mem::take(&mut self.names_for_the_end) {
-            if seen.contains(&name.tid) {
-                self.put(Record::ThreadName(name));
-            }
-        }
+        let saved = std::mem::take(&mut self.names_for_the_end);
+        let (names, note) = naming::of_seen(saved, &self.recording.ledger);
+        note.into_iter().for_each(|note| self.note(note));
+        names.into_iter().for_each(|name| self.put(Record::ThreadName(name)));
     }
 
     /// Processes whose end the kernel side could not tell, because the ring buffer was full.
     fn drop_ended(&mut self) {
         let ended: Vec<u32> =
             self.live.iter().copied().filter(|&tgid| !target::is_alive(tgid)).collect();
-        ended.into_iter().for_each(|tgid| self.ended(tgid));
+        let time_ns = clock::now_ns();
+        for tgid in ended {
+            self.ended(tgid);
+            let what = What::Exit { ended: true, code: 0 };
+            let stack = StackId::NOT_KEPT;
+            let event = ledger::Event { time_ns, tgid, tid: tgid, stack, what };
+            self.window.push(time_ns, Timed::Event(event));
+        }
     }
 
     fn take(&mut self, record: &[u8]) {
@@ -245,17 +257,19 @@ impl Session {
         };
         let header = &event.header;
         self.newest_ns = self.newest_ns.max(header.exit_ns);
-        if maps_code(&event) {
+        if looking::maps_code(&event) {
             self.code_changed(header.tgid);
         }
         self.change_code(header.exit_ns);
         if event.kind == Kind::RENAME {
-            return self.rename(&event);
+            let name = Timed::Name(naming::of_rename(&event));
+            return self.window.push(header.exit_ns, name);
         }
         self.follow_life(&event);
         let stack = if event.kind.has_stack() { self.resolve(&event) } else { StackId::NOT_KEPT };
         for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
             let what = self.complete(header, what);
+            let time_ns = self.reading.map_or(time_ns, |it| it.effect_ns(header, time_ns));
             let (tgid, tid) = (header.tgid, header.tid);
             self.window
                 .push(time_ns, Timed::Event(ledger::Event { time_ns, tgid, tid, stack, what }));
@@ -280,19 +294,6 @@ impl Session {
         let len = target::segment_bytes(header.tgid, id, addr);
         self.own.segment_size += u64::from(len.is_none());
         What::Shmat { addr, len: len.unwrap_or_default() }
-    }
-
-    fn rename(&mut self, event: &Event<'_>) {
-        let [first, second, tid, ..] = event.header.args;
-        let bytes = [first.to_ne_bytes(), second.to_ne_bytes()].concat();
-        let len = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
-        let name = ThreadName {
-            tgid: event.header.tgid,
-            tid: tid as u32,
-            name: bytes[..len].to_vec(),
-            from: NameFrom::Comm,
-        };
-        self.window.push(event.header.exit_ns, Timed::Name(name));
     }
 
     fn follow_life(&mut self, event: &Event<'_>) {
@@ -354,39 +355,12 @@ impl Session {
 
     /// The process has code that is new: what it is, and whether it is to be probed.
     fn look_at_code(&mut self, tgid: u32) {
-        self.probe_zlib(tgid);
-        if tgid == self.root {
-            self.look_at_target();
-        }
-    }
-
-    fn look_at_target(&mut self) {
-        let known = &self.recording.target;
-        if known.jvm.is_some() && known.allocator.is_some() {
-            return;
-        }
-        let jvm = known.jvm.clone().or_else(|| {
-            let version = JavaHome::of_process(self.root)?.version().unwrap_or_default();
-            Some(Jvm { major: target::feature_release(&version), version })
-        });
-        let allocator = known.allocator.clone().or_else(|| target::allocator(self.root));
-        let target = Target { jvm, allocator, ..known.clone() };
-        if target != *known {
+        let notes = looking::probe_zlib(&mut self.probes, tgid, self.zlib);
+        notes.into_iter().for_each(|note| self.note(note));
+        if tgid == self.root
+            && let Some(target) = looking::learn(&self.recording.target)
+        {
             self.put(Record::Target(target));
-        }
-    }
-
-    fn probe_zlib(&mut self, tgid: u32) {
-        for path in target::zlib_files(tgid, self.zlib) {
-            match self.probes.attach_zlib(&path) {
-                Ok(0) => {}
-                Ok(n) => log::info!("probed {n} functions of {}", path.display()),
-                // A process that has ended meanwhile opens no Inflater.
-                Err(_) if !target::is_alive(tgid) => {}
-                Err(error) => {
-                    self.note(format!("the Inflaters of a zlib library are not seen: {error:#}"))
-                }
-            }
         }
     }
 
@@ -416,20 +390,10 @@ impl Session {
     }
 
     fn tell_notes(&mut self) {
-        if self.recording.target.jvm.is_none() {
-            let root = self.root;
-            self.note(format!(
-                "process {root} is no Java virtual machine: its stacks are native only"
-            ));
-        }
-        for note in tally::notes_on_stacks(self.probes.counters(), &self.stacks) {
-            self.note(note);
-        }
-        if self.file.as_ref().is_some_and(Writer::is_full) {
-            self.note(
-                "the trace file reached its largest size; what came after that is not in it".into(),
-            );
-        }
+        let is_full = self.file.as_ref().is_some_and(Writer::is_full);
+        let mut notes = tally::notes_on_trace(&self.recording.target, is_full);
+        notes.extend(tally::notes_on_stacks(self.probes.counters(), &self.stacks));
+        notes.into_iter().for_each(|note| self.note(note));
     }
 
     /// Every record goes to the file and to the model, in the same order.
@@ -450,10 +414,4 @@ impl Session {
         self.file = None;
         self.file_error = Some(error);
     }
-}
-
-/// Whether the process has mapped a file with code: its names and rules are read while it is alive.
-fn maps_code(event: &Event<'_>) -> bool {
-    let [_, _, prot, flags, _] = event.header.args;
-    event.kind == Kind::MMAP && prot & PROT_EXEC != 0 && flags & MAP_ANONYMOUS == 0
 }

@@ -5,6 +5,7 @@ use memtrace_common::{Counter, Kind};
 use crate::{
     probes::{Counters, Probes},
     stacks::Stacks,
+    trace::Target,
 };
 
 /// What the session itself counts.
@@ -37,6 +38,19 @@ pub(super) fn failed(counters: &Counters) -> Vec<(String, u64)> {
     let all =
         Kind::ALL.iter().filter_map(|&kind| Some((kind.name()?.to_owned(), counters.failed(kind))));
     all.filter(|(_, n)| *n > 0).collect()
+}
+
+/// What limits the whole trace, a line each.
+pub(super) fn notes_on_trace(target: &Target, is_file_full: bool) -> Vec<String> {
+    let pid = target.pid;
+    let no_jvm = target
+        .jvm
+        .is_none()
+        .then(|| format!("process {pid} is no Java virtual machine: its stacks are native only"));
+    let full = is_file_full.then(|| {
+        "the trace file reached its largest size; what came after that is not in it".to_owned()
+    });
+    no_jvm.into_iter().chain(full).collect()
 }
 
 /// What limits the stacks, a line each.
