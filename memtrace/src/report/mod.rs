@@ -22,6 +22,7 @@ pub mod json;
 pub mod loss;
 pub mod names;
 pub mod progress;
+mod room;
 pub mod text;
 pub mod units;
 
