@@ -1,10 +1,17 @@
 //! `memtrace report`: the report of a recorded trace.
 
-use std::{fs::File, io::BufReader, ops::ControlFlow, process::ExitCode};
+use std::{
+    fs::File, io, io::BufReader, ops::ControlFlow, os::fd::AsFd, path::Path, process::ExitCode,
+};
 
 use anyhow::{Context, anyhow};
 
-use super::{args::ReportArgs, failure::Failure, jstack, outputs::Outputs, outputs::to_stderr};
+use super::{
+    args::ReportArgs,
+    failure::Failure,
+    jstack,
+    outputs::{Outputs, Trace, to_stderr},
+};
 use crate::{
     ledger::What,
     trace::{Outcome, ReadError, Record, Recording, read},
@@ -23,11 +30,11 @@ const LOOK_EVERY: u64 = 4096;
 
 pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let name = args.file.display();
-    let file = File::open(&args.file).with_context(|| format!("failed to open {name}"))?;
+    let file = open(&args.file).with_context(|| format!("failed to open {name}"))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Failure::new(anyhow!("failed to read {name}: it is a folder"), None));
     }
-    let outputs = Outputs::open(&args.outputs)?;
+    let outputs = Outputs::open(&args.outputs, Trace::Read(&args.file))?;
     let (mut recording, outcome) = recorded(file, Taken::limit)
         .map_err(|error| Failure::new(anyhow!("failed to read {name}: {error}"), None))?;
     if let Some(path) = &args.outputs.jstack {
@@ -49,6 +56,14 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::from(IN_PART));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `-` is stdin.
+fn open(path: &Path) -> io::Result<File> {
+    if path == Path::new("-") {
+        return Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?));
+    }
+    File::open(path)
 }
 
 /// Reads the trace as far as it can be read with what `limit` says for a file of so many bytes.
