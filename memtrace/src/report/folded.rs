@@ -18,14 +18,6 @@ use crate::{
     trace::Recording,
 };
 
-/// A line for each stack that `metric` counts something at; [`write()`] doesn't hold them in memory a second time.
-#[must_use]
-pub fn folded(recording: &Recording, metric: Metric) -> String {
-    let mut text = Vec::new();
-    write(recording, metric, &mut text).expect("a Vec takes every write");
-    String::from_utf8(text).expect("lines are text")
-}
-
 /// Writes a line for each stack that `metric` counts something at.
 ///
 /// # Errors
@@ -91,6 +83,12 @@ fn stack(recording: &Recording, row: StackRow) -> String {
 mod tests {
     use super::*;
     use crate::report::sample::{recording, with_hostile_names};
+
+    fn folded(recording: &Recording, metric: Metric) -> String {
+        let mut text = Vec::new();
+        write(recording, metric, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
 
     #[test]
     fn each_metric() {
