@@ -376,17 +376,33 @@ fn whole_files() {
 fn trace_through_a_pipe() {
     let _turn = turn::together();
     let folder = tempfile::TempDir::new().unwrap();
-    let script = "set -o pipefail; \"$1\" --output - --json live.json -- \"$2\" code 0 2>said |
+    let subject = Subject::ready(&built("map_ops"), &[]);
+    let script =
+        "set -o pipefail; \"$1\" --output - --json live.json --pid \"$2\" -d 300ms 2>said |
         \"$1\" report - --json read.json";
     let mut shell = Command::new("bash");
     shell.current_dir(folder.path()).args(["-c", script, "bash"]);
-    let output = shell.arg(program()).arg(built("exits")).output().unwrap();
+    let output = shell.arg(program()).arg(subject.pid().to_string()).output().unwrap();
     let said = fs::read_to_string(folder.path().join("said")).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}{output:?}");
     let written = |name| comparable(&fs::read_to_string(folder.path().join(name)).unwrap());
     assert_eq!(written("read.json"), written("live.json"));
     assert!(said.contains("Recorded") && !said.contains("memtrace report -"), "{said}");
     assert!(!folder.path().join("-").exists());
-    let both = Memtrace::new().args(["--output", "-", "--json", "-", "--pid", "1"]).run();
-    assert_eq!((both.code(), both.stdout.as_str()), (Some(2), ""), "{}", both.stderr);
+}
+
+/// A trace on stdout would be mixed up with another output, or with what the command writes.
+#[test]
+fn trace_to_a_taken_stdout() {
+    let _turn = turn::together();
+    // (arguments, exit status, a part of what is said)
+    let cases: [(&[&str], i32, &str); 2] = [
+        (&["--output", "-", "--json", "-", "--pid", "1"], 2, "only one output can be `-`"),
+        (&["--output", "-", "--", "true"], 125, "goes with --pid only"),
+    ];
+    for (arguments, code, part) in cases {
+        let outcome = Memtrace::new().args(arguments).run();
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(code), ""), "{arguments:?}");
+        assert!(outcome.stderr.contains(part), "{arguments:?}: {}", outcome.stderr);
+    }
 }

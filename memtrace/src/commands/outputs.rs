@@ -34,8 +34,8 @@ pub(crate) struct Outputs {
 pub(crate) enum Trace<'a> {
     /// It is read.
     Read(&'a Path),
-    /// It is written, if it was asked for.
-    Recorded(Option<&'a Path>),
+    /// It is written, if it was asked for; of a command that is started, or of a process.
+    Recorded { path: Option<&'a Path>, of_command: bool },
 }
 
 impl Outputs {
@@ -77,7 +77,7 @@ fn written_paths<'a>(
 ) -> [(&'static str, Option<&'a Path>); 4] {
     let recorded = match trace {
         Trace::Read(_) => None,
-        Trace::Recorded(path) => path,
+        Trace::Recorded { path, .. } => path,
     };
     [
         ("--output", recorded),
@@ -94,9 +94,15 @@ fn check_stdout(args: &OutputArgs, trace: Trace<'_>) -> Result<bool> {
     if n > 1 {
         bail!("only one output can be `-`: they would be mixed up on stdout");
     }
-    let is_trace = matches!(trace, Trace::Recorded(Some(path)) if is_stdout(path));
-    if is_trace && io::stdout().is_terminal() {
-        bail!("a trace is no text: `--output -` wants stdout to be a file or a pipe");
+    if let Trace::Recorded { path, of_command } = trace
+        && path.is_some_and(is_stdout)
+    {
+        if of_command {
+            bail!("`--output -` goes with --pid only: a started command writes to stdout, too");
+        }
+        if io::stdout().is_terminal() {
+            bail!("a trace is no text: `--output -` wants stdout to be a file or a pipe");
+        }
     }
     Ok(n > 0)
 }

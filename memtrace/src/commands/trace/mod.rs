@@ -50,7 +50,8 @@ pub(super) fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
 fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     init_log(args.outputs.verbose);
     let subject = Subject::find(args)?;
-    let outputs = Outputs::open(&args.outputs, outputs::Trace::Recorded(args.output.as_deref()))?;
+    let (path, of_command) = (args.output.as_deref(), args.pid.is_none());
+    let outputs = Outputs::open(&args.outputs, outputs::Trace::Recorded { path, of_command })?;
     let file = trace_file(args)?;
     let names = match &args.outputs.jstack {
         Some(path) if !jstack::is_attach(path) => jstack::read_file(subject.pid(), path)?,
