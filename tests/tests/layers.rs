@@ -1,8 +1,17 @@
 //! The rules of the house that a compiler does not know: who may use whom.
+//!
+//! Sources are parsed, not searched: a name counts wherever it stands (an import in a group, a path, the inside of a
+//! macro), but not in comments, in text, or in what is compiled for tests only.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+};
+
+use proc_macro2::{TokenStream, TokenTree};
+use syn::{
+    Attribute, File, ImplItem, Item, ItemMod, Macro, UseTree,
+    visit::{self, Visit},
 };
 
 /// The rooms in their order: a room uses only rooms before it.
@@ -25,88 +34,230 @@ const ROOMS: [&str; 14] = [
 
 /// Only these rooms know what loads BPF.
 const KNOW_AYA: [&str; 2] = ["probes", "events"];
+const AYA: [&[&str]; 3] = [&["aya"], &["aya_log"], &["aya_obj"]];
 
 /// Rooms that read no clock, file or process.
 const PURE: [&str; 3] = ["ledger", "owners", "findings"];
+const IMPURE: [&[&str]; 15] = [
+    &["std", "env"],
+    &["std", "fs"],
+    &["std", "io"],
+    &["std", "net"],
+    &["std", "os"],
+    &["std", "process"],
+    &["std", "thread"],
+    &["std", "time", "Instant"],
+    &["std", "time", "SystemTime"],
+    &["libc"],
+    &["memmap2"],
+    &["tokio"],
+    &["crate", "target"],
+    &["crate", "probes"],
+    &["crate", "attach"],
+];
 
-/// Every source file of a room, with its text but without its tests.
-fn sources(room: &str) -> Vec<(PathBuf, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../memtrace/src").join(room);
+/// A path from the crate or from another one, such as `crate::stacks::StackId`; a group makes one path for each name.
+type Name = Vec<String>;
+
+/// All names that a source uses, but for those of its tests.
+fn names(code: &str, module: &[String]) -> Vec<Name> {
+    let mut file: File = syn::parse_str(code).expect("sources are Rust");
+    file.items.retain(|item| !is_test(item_attributes(item)));
+    let mut names = Names { module: module.to_vec(), found: Vec::new() };
+    names.visit_file(&file);
+    names.found
+}
+
+struct Names {
+    module: Name,
+    found: Vec<Name>,
+}
+
+impl Names {
+    /// Takes note of a name, with `self` and `super` resolved.
+    fn add(&mut self, name: &[String]) {
+        let n_up = name.iter().take_while(|part| *part == "super" || *part == "self").count();
+        if n_up == 0 {
+            return self.found.push(name.to_vec());
+        }
+        let n_super = name[..n_up].iter().filter(|part| *part == "super").count();
+        let kept = self.module.len().saturating_sub(n_super);
+        let whole = ["crate".to_owned()].into_iter().chain(self.module[..kept].iter().cloned());
+        self.found.push(whole.chain(name[n_up..].iter().cloned()).collect());
+    }
+
+    fn add_tree(&mut self, before: &[String], tree: &UseTree) {
+        let with = |part: String| [before, &[part]].concat();
+        match tree {
+            UseTree::Path(path) => self.add_tree(&with(path.ident.to_string()), &path.tree),
+            UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.add_tree(before, tree));
+            }
+            UseTree::Name(name) if name.ident == "self" => self.add(before),
+            UseTree::Name(name) => self.add(&with(name.ident.to_string())),
+            UseTree::Rename(name) if name.ident == "self" => self.add(&with("*".into())),
+            // What has another name from here on can't be followed: all that lies below counts.
+            UseTree::Rename(name) => {
+                self.add(&[with(name.ident.to_string()), vec!["*".into()]].concat())
+            }
+            UseTree::Glob(_) => self.add(&with("*".into())),
+        }
+    }
+
+    /// The names inside a macro, which may be anything.
+    fn add_tokens(&mut self, tokens: TokenStream) {
+        let mut name: Name = Vec::new();
+        let mut n_colons = 2;
+        for token in tokens {
+            match token {
+                TokenTree::Punct(mark) if mark.as_char() == ':' => n_colons += 1,
+                TokenTree::Ident(ident) => {
+                    if n_colons != 2 || name.is_empty() {
+                        self.end(&mut name);
+                    }
+                    name.push(ident.to_string());
+                    n_colons = 0;
+                }
+                other => {
+                    self.end(&mut name);
+                    if let TokenTree::Group(group) = other {
+                        self.add_tokens(group.stream());
+                    }
+                }
+            }
+        }
+        self.end(&mut name);
+    }
+
+    fn end(&mut self, name: &mut Name) {
+        if !name.is_empty() {
+            self.add(&std::mem::take(name));
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item(&mut self, item: &'ast Item) {
+        if !is_test(item_attributes(item)) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_impl_item(&mut self, item: &'ast ImplItem) {
+        let is_for_tests = matches!(item, ImplItem::Fn(function) if is_test(&function.attrs));
+        if !is_for_tests {
+            visit::visit_impl_item(self, item);
+        }
+    }
+
+    fn visit_item_mod(&mut self, module: &'ast ItemMod) {
+        self.module.push(module.ident.to_string());
+        visit::visit_item_mod(self, module);
+        self.module.pop();
+    }
+
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.add_tree(&[], &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let parts: Name = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.add(&parts);
+        visit::visit_path(self, path);
+    }
+
+    fn visit_macro(&mut self, invoked: &'ast Macro) {
+        self.add_tokens(invoked.tokens.clone());
+        visit::visit_macro(self, invoked);
+    }
+}
+
+fn item_attributes(item: &Item) -> &[Attribute] {
+    match item {
+        Item::Const(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => &[],
+    }
+}
+
+/// Whether it is there only in tests: `#[cfg(test)]` and nothing else.
+fn is_test(attributes: &[Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute.parse_args::<syn::Path>().is_ok_and(|path| path.is_ident("test"))
+    })
+}
+
+/// Whether `name` is `prefix`, lies below it, or takes in all that lies beside it.
+fn is_of(name: &[String], prefix: &[&str]) -> bool {
+    let n = name.iter().zip(prefix).take_while(|(part, other)| part == *other).count();
+    n == prefix.len() || (n > 0 && name.get(n).is_some_and(|part| part == "*"))
+}
+
+fn first_of(names: &[Name], prefixes: &[&[&str]]) -> Option<String> {
+    let found = names.iter().find(|name| prefixes.iter().any(|prefix| is_of(name, prefix)));
+    found.map(|name| name.join("::"))
+}
+
+/// A room that `room` may not use, but does.
+fn later_room(room: &str, names: &[Name]) -> Option<String> {
+    let place = ROOMS.iter().position(|other| *other == room).unwrap_or_default();
+    let later: Vec<[&str; 2]> = ROOMS[place + 1..].iter().map(|room| ["crate", *room]).collect();
+    first_of(names, &later.iter().map(|prefix| &prefix[..]).collect::<Vec<_>>())
+}
+
+/// What breaks the rules in a source of `room`.
+fn broken_rule(room: &str, names: &[Name]) -> Option<String> {
+    if let Some(name) = later_room(room, names) {
+        return Some(format!("uses {name}, which comes after {room}"));
+    }
+    if let Some(name) = first_of(names, &AYA).filter(|_| !KNOW_AYA.contains(&room)) {
+        return Some(format!("mentions {name}"));
+    }
+    let impure = first_of(names, &IMPURE).filter(|_| PURE.contains(&room));
+    impure.map(|name| format!("mentions {name}, though {room} is pure"))
+}
+
+/// Every source file of a room that is not one of tests, with the module that it is.
+fn sources(room: &str) -> Vec<(PathBuf, Name)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../memtrace/src");
     let mut found = Vec::new();
-    let mut folders = vec![folder];
+    let mut folders = vec![source.join(room)];
     while let Some(folder) = folders.pop() {
         // A room that is not built yet has no folder.
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let path = entry.expect("the folder is readable").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
-                let text = fs::read_to_string(&path).expect("sources are text");
-                let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
-                found.push((path, code));
+            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs")
+            {
+                let module = path.strip_prefix(&source).expect("it is below").with_extension("");
+                let parts = module.iter().map(|part| part.to_string_lossy().into_owned());
+                found.push((path.clone(), parts.filter(|part| part != "mod").collect()));
             }
         }
     }
     found
 }
 
-/// The rooms that `code` names: `crate::room`, also in a group `use crate::{room::…, room}`.
-fn rooms_used(code: &str) -> Vec<&'static str> {
-    let code: String = code
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join(" ");
-    let mut used = Vec::new();
-    for part in code.split("crate::").skip(1) {
-        let group = part.strip_prefix('{');
-        let names: Vec<&str> = match group {
-            Some(group) => top_level_names(group),
-            None => vec![part],
-        };
-        for name in names {
-            let word = name.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next();
-            used.extend(ROOMS.iter().filter(|room| Some(**room) == word));
-        }
-    }
-    used
-}
-
-/// The items of `{…}` that are not inside a deeper pair of braces.
-fn top_level_names(group: &str) -> Vec<&str> {
-    let (mut depth, mut start, mut names) = (0, 0, Vec::new());
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => {
-                names.push(&group[start..at]);
-                return names;
-            }
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                names.push(&group[start..at]);
-                start = at + 1;
-            }
-            _ => {}
-        }
-    }
-    names
-}
-
-/// A room uses only rooms before it.
+/// No source breaks a rule.
 #[test]
-fn rooms_use_rooms_before_them() {
+fn rooms_keep_the_rules() {
     let mut n_sources = 0;
-    for (place, room) in ROOMS.iter().enumerate() {
-        for (path, code) in sources(room) {
+    for room in ROOMS {
+        for (path, module) in sources(room) {
             n_sources += 1;
-            for used in rooms_used(&code) {
-                let other = ROOMS.iter().position(|room| *room == used).unwrap_or_default();
-                assert!(other <= place, "{} uses {used}, which comes after {room}", path.display());
-            }
+            let code = fs::read_to_string(&path).expect("sources are text");
+            let broken = broken_rule(room, &names(&code, &module));
+            assert_eq!(broken, None, "{}", path.display());
         }
     }
-    assert!(n_sources > 20, "only {n_sources} sources were found");
+    assert!(n_sources > 90, "only {n_sources} sources were found");
 }
 
 /// Every folder of the library is a room of the list.
@@ -122,42 +273,52 @@ fn every_folder_is_a_room() {
     }
 }
 
-/// Only the rooms that attach and read mention aya.
+/// Each rule finds what breaks it, however it is written, and nothing else.
 #[test]
-fn aya_stays_at_the_edge() {
-    for room in ROOMS.iter().filter(|room| !KNOW_AYA.contains(room)) {
-        for (path, code) in sources(room) {
-            assert!(!code.contains("aya::"), "{} mentions aya", path.display());
-        }
-    }
-}
-
-/// The pure rooms do no input or output and read no clock.
-#[test]
-fn pure_rooms() {
-    for room in PURE {
-        for (path, code) in sources(room) {
-            for word in ["std::fs", "std::io", "std::process", "Instant::", "SystemTime", "libc::"]
-            {
-                assert!(!code.contains(word), "{} mentions {word}", path.display());
-            }
-        }
-    }
-}
-
-/// What counts as using a room.
-#[test]
-fn uses_are_found() {
-    // (code, rooms it uses)
-    let cases: [(&str, &[&str]); 6] = [
-        ("use crate::stacks::StackId;", &["stacks"]),
-        ("use crate::{\n    events::{Event, jvm},\n    target::maps,\n};", &["events", "target"]),
-        ("use crate::{ledger, report};", &["ledger", "report"]),
-        ("// crate::stacks is not used", &[]),
-        ("fn f() -> crate::trace::Record", &["trace"]),
-        ("use super::stacks; use crate::targets;", &[]),
+fn rules_find_what_breaks_them() {
+    let after = |name: &str, room: &str| Some(format!("uses {name}, which comes after {room}"));
+    let mentions = |name: &str| Some(format!("mentions {name}"));
+    let impure = |name: &str| Some(format!("mentions {name}, though ledger is pure"));
+    // (room, code, what is said)
+    let cases = [
+        ("ledger", "use crate::stacks::StackId; fn f() -> super::Metric {}", None),
+        ("stacks", "use crate::trace::Record;", after("crate::trace::Record", "stacks")),
+        ("stacks", "use crate::{events::Event, report};", after("crate::report", "stacks")),
+        ("stacks", "use crate::{jvm, ledger::{self, x}};", after("crate::ledger", "stacks")),
+        ("stacks", "fn f() -> crate::trace::Record {}", after("crate::trace::Record", "stacks")),
+        ("stacks", "use super::super::report::text;", after("crate::report::text", "stacks")),
+        ("stacks", "mod a { use super::super::super::heap; }", after("crate::heap", "stacks")),
+        ("stacks", "use crate::*;", after("crate::*", "stacks")),
+        ("stacks", "use crate as house;", after("crate::*", "stacks")),
+        (
+            "stacks",
+            "fn f() { log!(\"{}\", [crate::attach::x()]) }",
+            after("crate::attach::x", "stacks"),
+        ),
+        ("stacks", "// crate::trace\nconst A: &str = \"crate::trace\"; use crate::targets;", None),
+        ("stacks", "#[cfg(test)] mod t { use crate::trace; } use crate::jvm;", None),
+        (
+            "stacks",
+            "#[cfg(test)]\nuse crate::jvm;\nuse crate::trace;",
+            after("crate::trace", "stacks"),
+        ),
+        ("stacks", "#[cfg(not(test))] use crate::trace;", after("crate::trace", "stacks")),
+        ("stacks", "impl A { #[cfg(test)] fn f() { crate::trace::x() } }", None),
+        ("stacks", "use std::io;", None),
+        ("probes", "use aya::Ebpf; use aya_log::EbpfLogger;", None),
+        ("stacks", "use aya::{Ebpf, maps};", mentions("aya::Ebpf")),
+        ("commands", "use {log, aya_log::EbpfLogger};", mentions("aya_log::EbpfLogger")),
+        ("trace", "fn f() { aya::programs::loaded() }", mentions("aya::programs::loaded")),
+        ("ledger", "use std::{collections::BTreeMap, io::{self, Read}};", impure("std::io")),
+        ("ledger", "use std::time::{Duration, Instant};", impure("std::time::Instant")),
+        ("ledger", "use std::time::*;", impure("std::time::*")),
+        ("ledger", "use std as s;", impure("std::*")),
+        ("ledger", "use crate::{probes::Ring, stacks};", impure("crate::probes::Ring")),
+        ("ledger", "use crate::target::maps;", impure("crate::target::maps")),
+        ("ledger", "fn f() { unsafe { libc::getpid() }; }", impure("libc::getpid")),
+        ("ledger", "use std::time::Duration; fn f(time_ns: u64) {}", None),
     ];
-    for (code, rooms) in cases {
-        assert_eq!(rooms_used(code), rooms, "{code}");
+    for (room, code, said) in cases {
+        assert_eq!(broken_rule(room, &names(code, &[room.to_owned()])), said, "{code}");
     }
 }

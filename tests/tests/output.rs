@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::{
-        fs::{MetadataExt, PermissionsExt},
+        fs::{MetadataExt, PermissionsExt, symlink},
         process::CommandExt,
     },
     path::Path,
@@ -124,8 +124,11 @@ fn flame_graph() {
 #[test]
 fn one_stdout() {
     let _turn = turn::together();
-    let outcome = Memtrace::new().args(["--json", "-", "--folded", "-", "--pid", "1"]).run();
+    let subject = Subject::ready(&built("map_ops"), &[]);
+    let pid = subject.pid().to_string();
+    let outcome = Memtrace::new().args(["--json", "-", "--folded", "-", "--pid", &pid]).run();
     assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("only one output can be `-`"), "{}", outcome.stderr);
     assert_eq!(outcome.stdout, "");
 }
 
@@ -312,4 +315,100 @@ fn quiet() {
     let _turn = turn::together();
     let outcome = Memtrace::with_json().arg("--quiet").command(built("stack_deep"), &[]).run();
     assert_eq!((outcome.code(), outcome.stderr.as_str()), (Some(0), ""));
+}
+
+/// No output takes the place of another or of the trace that is read, however it is spelled; nothing was begun then.
+#[test]
+fn same_file() {
+    let _turn = turn::together();
+    let watched = watch("exits", &["code", "0"], &[]);
+    let folder = tempfile::TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let trace = at("trace.mt");
+    fs::copy(watched.outcome.file("trace.mt"), &trace).unwrap();
+    fs::hard_link(&trace, at("hard")).unwrap();
+    symlink("trace.mt", at("soft")).unwrap();
+    let whole = fs::read(&trace).unwrap();
+    let (new, newer) = (at("new"), at("./new"));
+    let cases: [&[&str]; 7] = [
+        &["report", &trace, "--json", &trace],
+        &["report", &trace, "--folded", &at("./trace.mt")],
+        &["report", &trace, "--flamegraph", &at("hard")],
+        &["report", &at("soft"), "--json", &trace],
+        &["report", &trace, "--json", &new, "--folded", &newer],
+        &["report", &trace, "--jstack", &new, "--folded", &newer],
+        &["--output", &new, "--json", &newer, "--", "touch", &new],
+    ];
+    for arguments in cases {
+        let outcome = Memtrace::new().args(arguments).run();
+        let code = if arguments[0] == "report" { 2 } else { 125 };
+        assert_eq!(outcome.code(), Some(code), "{arguments:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("are the same file"), "{arguments:?}: {}", outcome.stderr);
+        let n_lines = outcome.stderr.lines().filter(|line| line.starts_with("memtrace: ")).count();
+        assert_eq!(n_lines, 1, "{arguments:?}: {}", outcome.stderr);
+        assert_eq!(fs::read(&trace).unwrap(), whole, "{arguments:?}");
+        assert!(!Path::new(&new).exists(), "{arguments:?}");
+    }
+    let null = "/dev/null";
+    let both = Memtrace::new().args(["report", &trace, "--json", null, "--folded", null]).run();
+    assert_eq!(both.code(), Some(0), "{}", both.stderr);
+}
+
+/// A file that is to be written stays what it was when nothing comes of it, and takes its new contents at once.
+#[test]
+fn whole_files() {
+    let _turn = turn::together();
+    let watched = watch("exits", &["code", "0"], &[]);
+    let folder = tempfile::TempDir::new().unwrap();
+    let (foreign, old) = (folder.path().join("foreign"), folder.path().join("old"));
+    fs::write(&foreign, "no trace").unwrap();
+    fs::write(&old, "old").unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
+    let report = |trace: &Path| {
+        Memtrace::new().arg("report").arg(trace).arg("--json").arg(&old).run().code()
+    };
+    assert_eq!(report(&foreign), Some(2));
+    assert_eq!(fs::read_to_string(&old).unwrap(), "old");
+    assert_eq!(report(&watched.outcome.file("trace.mt")), Some(0));
+    assert!(fs::read_to_string(&old).unwrap().starts_with('{'));
+    assert_eq!(fs::metadata(&old).unwrap().mode() & 0o777, 0o640);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "something was left behind");
+}
+
+/// `--output -` is stdout, and a trace comes back from stdin; no file has that name.
+#[test]
+fn trace_through_a_pipe() {
+    let _turn = turn::together();
+    let folder = tempfile::TempDir::new().unwrap();
+    let subject = Subject::ready(&built("map_ops"), &[]);
+    let script =
+        "set -o pipefail; \"$1\" --output - --json live.json --pid \"$2\" -d 300ms 2>said |
+        \"$1\" report - --json read.json";
+    let mut shell = Command::new("bash");
+    shell.current_dir(folder.path()).args(["-c", script, "bash"]);
+    let output = shell.arg(program()).arg(subject.pid().to_string()).output().unwrap();
+    let said = fs::read_to_string(folder.path().join("said")).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}{output:?}");
+    let written = |name| comparable(&fs::read_to_string(folder.path().join(name)).unwrap());
+    assert_eq!(written("read.json"), written("live.json"));
+    assert!(said.contains("Recorded") && !said.contains("memtrace report -"), "{said}");
+    assert!(!folder.path().join("-").exists());
+}
+
+/// A trace on stdout would be mixed up with another output, or with what the command writes.
+#[test]
+fn trace_to_a_taken_stdout() {
+    let _turn = turn::together();
+    let subject = Subject::ready(&built("map_ops"), &[]);
+    let pid = subject.pid().to_string();
+    // (arguments, exit status, a part of what is said)
+    let cases: [(&[&str], i32, &str); 2] = [
+        (&["--output", "-", "--json", "-", "--pid", &pid], 2, "only one output can be `-`"),
+        (&["--output", "-", "--", "true"], 125, "goes with --pid only"),
+    ];
+    for (arguments, code, part) in cases {
+        let outcome = Memtrace::new().args(arguments).run();
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(code), ""), "{arguments:?}");
+        assert!(outcome.stderr.contains(part), "{arguments:?}: {}", outcome.stderr);
+    }
 }

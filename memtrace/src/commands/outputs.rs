@@ -1,57 +1,59 @@
-//! Where results go: files that are made before anything else happens, and stdout.
+//! Where results go: files that are known to be writable before anything else happens, and stdout.
+
+mod place;
 
 use std::{
-    fs::{File, OpenOptions},
     io,
     io::{IsTerminal, Write},
-    os::unix::fs::{OpenOptionsExt, fchown},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::args::{Color, OutputArgs};
+use self::place::{Identity, Place};
+use super::{args::Color, args::OutputArgs, jstack};
 use crate::{
     ledger::Metric,
     report::{flamegraph, flamegraph::FlameGraphError, folded, json, text_by},
-    target::launch::User,
     trace::Recording,
 };
+
+pub(crate) use place::{create, is_stdout};
 
 /// The results that were asked for.
 #[derive(Debug)]
 pub(crate) struct Outputs {
-    folded: Option<Output>,
-    flamegraph: Option<Output>,
-    json: Option<Output>,
+    folded: Option<Place>,
+    flamegraph: Option<Place>,
+    json: Option<Place>,
+    is_stdout_taken: bool,
 }
 
-#[derive(Debug)]
-enum Output {
-    Stdout,
-    File(PathBuf, File),
+/// The trace file that there is besides the results.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Trace<'a> {
+    /// It is read.
+    Read(&'a Path),
+    /// It is written, if it was asked for; of a command that is started, or of a process.
+    Recorded { path: Option<&'a Path>, of_command: bool },
 }
 
 impl Outputs {
-    /// Makes the files, so that one that can't be written is told of before any work is done.
-    pub(crate) fn open(args: &OutputArgs) -> Result<Self> {
-        let paths = [&args.folded, &args.flamegraph, &args.json];
-        if paths.iter().filter(|path| path.as_deref().is_some_and(is_stdout)).count() > 1 {
-            bail!("only one output can be `-`: they would be mixed up on stdout");
-        }
-        let open = |path: &Option<PathBuf>| path.as_deref().map(Output::open).transpose();
+    /// Checks that everything can be written, so that what can't is told of before any work is done.
+    pub(crate) fn open(args: &OutputArgs, trace: Trace<'_>) -> Result<Self> {
+        let find = |path: &Option<PathBuf>| path.as_deref().map(Place::find).transpose();
+        let is_stdout_taken = check_stdout(args, trace)?;
+        check_apart(args, trace, is_stdout_taken)?;
         Ok(Self {
-            folded: open(&args.folded)?,
-            flamegraph: open(&args.flamegraph)?,
-            json: open(&args.json)?,
+            folded: find(&args.folded)?,
+            flamegraph: find(&args.flamegraph)?,
+            json: find(&args.json)?,
+            is_stdout_taken,
         })
     }
 
     /// Writes everything; the report itself goes to stdout unless that is taken.
     pub(crate) fn write(self, recording: &Recording, args: &OutputArgs) -> Result<()> {
-        let is_stdout_taken = [&self.folded, &self.flamegraph, &self.json]
-            .iter()
-            .any(|output| matches!(output, Some(Output::Stdout)));
         let metric = args.metric;
         // All are written, whatever becomes of one of them.
         let results = [
@@ -59,7 +61,7 @@ impl Outputs {
             written(self.json, |out| Ok(json::write(recording, out)?)),
             written(self.flamegraph, |out| flame_graph(recording, metric, out)),
         ];
-        if !is_stdout_taken {
+        if !self.is_stdout_taken {
             to_stdout(&text_by(recording, metric, colors(args.color, &io::stdout())))?;
         } else if !args.quiet {
             to_stderr(&text_by(recording, metric, colors(args.color, &io::stderr())));
@@ -68,38 +70,74 @@ impl Outputs {
     }
 }
 
-impl Output {
-    fn open(path: &Path) -> Result<Self> {
-        if is_stdout(path) {
-            return Ok(Self::Stdout);
-        }
-        Ok(Self::File(path.to_path_buf(), create(path)?))
-    }
-}
-
-/// Lets `write` write to `output`, if it was asked for.
-fn written(output: Option<Output>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    match output {
-        None => Ok(()),
-        Some(Output::Stdout) => {
-            enough_is_no_error(write(&mut io::stdout().lock())).context("failed to write to stdout")
-        }
-        Some(Output::File(path, mut file)) => {
-            write(&mut file).with_context(|| format!("failed to write {}", path.display()))
-        }
-    }
-}
-
-/// A reader that has gone has had enough.
-fn enough_is_no_error(result: Result<()>) -> Result<()> {
-    let is_broken_pipe = |error: &anyhow::Error| {
-        error.chain().any(|cause| {
-            cause
-                .downcast_ref::<io::Error>()
-                .is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
-        })
+/// What is written, by option.
+fn written_paths<'a>(
+    args: &'a OutputArgs,
+    trace: Trace<'a>,
+) -> [(&'static str, Option<&'a Path>); 4] {
+    let recorded = match trace {
+        Trace::Read(_) => None,
+        Trace::Recorded { path, .. } => path,
     };
-    result.or_else(|error| if is_broken_pipe(&error) { Ok(()) } else { Err(error) })
+    [
+        ("--output", recorded),
+        ("--folded", args.folded.as_deref()),
+        ("--flamegraph", args.flamegraph.as_deref()),
+        ("--json", args.json.as_deref()),
+    ]
+}
+
+/// Tells whether stdout is taken by an output; it has room for one.
+fn check_stdout(args: &OutputArgs, trace: Trace<'_>) -> Result<bool> {
+    let paths = written_paths(args, trace);
+    let n = paths.iter().filter(|(_, path)| path.is_some_and(is_stdout)).count();
+    if n > 1 {
+        bail!("only one output can be `-`: they would be mixed up on stdout");
+    }
+    if let Trace::Recorded { path, of_command } = trace
+        && path.is_some_and(is_stdout)
+    {
+        if of_command {
+            bail!("`--output -` goes with --pid only: a started command writes to stdout, too");
+        }
+        if io::stdout().is_terminal() {
+            bail!("a trace is no text: `--output -` wants stdout to be a file or a pipe");
+        }
+    }
+    Ok(n > 0)
+}
+
+/// No file is written twice, and none is written that is read.
+fn check_apart(args: &OutputArgs, trace: Trace<'_>, is_stdout_taken: bool) -> Result<()> {
+    let mut known: Vec<(String, Identity)> = Vec::new();
+    let mut add = |what: String, path: &Path, is_written: bool| {
+        let Some(identity) = Identity::of(path) else { return Ok(()) };
+        if let Some((other, _)) = known.iter().find(|(_, other)| is_written && *other == identity) {
+            bail!("{other} and {what} are the same file");
+        }
+        known.push((what, identity));
+        Ok(())
+    };
+    if let Trace::Read(path) = trace {
+        add(format!("the trace {}", path.display()), path, false)?;
+    }
+    if let Some(path) = args.jstack.as_deref().filter(|path| !jstack::is_attach(path)) {
+        add(format!("`--jstack {}`", path.display()), path, false)?;
+    }
+    if !is_stdout_taken {
+        add("stdout".into(), Path::new("/proc/self/fd/1"), false)?;
+    }
+    for (option, path) in written_paths(args, trace) {
+        if let Some(path) = path.filter(|path| !is_stdout(path)) {
+            add(format!("`{option} {}`", path.display()), path, true)?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets `write` write to `place`, if it was asked for.
+fn written(place: Option<Place>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    place.map_or(Ok(()), |place| place.write(write))
 }
 
 /// An empty picture is no failure of the trace.
@@ -114,22 +152,9 @@ fn flame_graph(recording: &Recording, metric: Metric, out: &mut dyn Write) -> Re
     }
 }
 
-/// Makes a file that only its owner can read: the user who called sudo, if memtrace was called so.
-pub(crate) fn create(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let file = file.with_context(|| format!("failed to create {}", path.display()))?;
-    let is_ordinary = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    if let Some(user) = User::behind_sudo().ok().flatten().filter(|_| is_ordinary) {
-        let (uid, gid) = user.ids();
-        fchown(&file, Some(uid), Some(gid))
-            .with_context(|| format!("failed to give {} to {}", path.display(), user.name))?;
-    }
-    Ok(file)
-}
-
 /// Writes to stdout.
 pub(crate) fn to_stdout(text: &str) -> Result<()> {
-    written(Some(Output::Stdout), |out| Ok(out.write_all(text.as_bytes())?))
+    Place::Stdout.write(|out| Ok(out.write_all(text.as_bytes())?))
 }
 
 /// Writes to stderr, where nobody may be listening.
@@ -147,8 +172,4 @@ pub(crate) fn colors(color: Color, stream: &impl IsTerminal) -> bool {
                 && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         }
     }
-}
-
-fn is_stdout(path: &Path) -> bool {
-    path == Path::new("-")
 }

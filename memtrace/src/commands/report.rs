@@ -1,24 +1,41 @@
 //! `memtrace report`: the report of a recorded trace.
 
-use std::{fs::File, io::BufReader, process::ExitCode};
+use std::{
+    fs::File, io, io::BufReader, ops::ControlFlow, os::fd::AsFd, path::Path, process::ExitCode,
+};
 
 use anyhow::{Context, anyhow};
 
-use super::{args::ReportArgs, failure::Failure, jstack, outputs::Outputs, outputs::to_stderr};
-use crate::trace::{Recording, read};
+use super::{
+    args::ReportArgs,
+    failure::Failure,
+    jstack,
+    outputs::{Outputs, Trace, to_stderr},
+};
+use crate::{
+    ledger::What,
+    trace::{Outcome, ReadError, Record, Recording, read},
+};
 
 /// The exit status when a trace was read only in part.
 const IN_PART: u8 = 3;
+/// Memory that reading a trace may take; one of a week takes less than a tenth.
+const MAX_MEMORY_BYTES: u64 = 2 << 30;
+/// Processor time that reading a trace may take, and what is added for each MiB of the file: a hundred times what a trace
+/// of memtrace's needs.
+const MAX_SECONDS: u64 = 60;
+const MAX_SECONDS_PER_MIB: u64 = 10;
+/// Records between two looks at what the reading takes.
+const LOOK_EVERY: u64 = 4096;
 
 pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
     let name = args.file.display();
-    let file = File::open(&args.file).with_context(|| format!("failed to open {name}"))?;
+    let file = open(&args.file).with_context(|| format!("failed to open {name}"))?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
         return Err(Failure::new(anyhow!("failed to read {name}: it is a folder"), None));
     }
-    let outputs = Outputs::open(&args.outputs)?;
-    let mut recording = Recording::default();
-    let outcome = read(BufReader::new(file), |record| recording.apply(record))
+    let outputs = Outputs::open(&args.outputs, Trace::Read(&args.file))?;
+    let (mut recording, outcome) = recorded(file, Taken::limit)
         .map_err(|error| Failure::new(anyhow!("failed to read {name}: {error}"), None))?;
     if let Some(path) = &args.outputs.jstack {
         jstack::name_from_file(&mut recording, path)?;
@@ -30,9 +47,146 @@ pub(super) fn run(args: &ReportArgs) -> Result<ExitCode, Failure> {
         ));
     }
     outputs.write(&recording, &args.outputs)?;
+    if let Some(excess) = outcome.excess {
+        to_stderr(&format!("memtrace: {name} has {excess}; the report is of what came before\n"));
+        return Ok(ExitCode::from(IN_PART));
+    }
     if outcome.is_cut || recording.end.is_none() {
         to_stderr(&format!("memtrace: {name} was cut; the report is of what came before\n"));
         return Ok(ExitCode::from(IN_PART));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// `-` is stdin.
+fn open(path: &Path) -> io::Result<File> {
+    if path == Path::new("-") {
+        return Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?));
+    }
+    File::open(path)
+}
+
+/// Reads the trace as far as it can be read with what `limit` says for a file of so many bytes.
+///
+/// A live trace holds what its target does. A file may claim address spaces and streams without end, and small records
+/// that each copy or look through all of them: what they come to is limited by what they take.
+fn recorded(
+    file: File,
+    limit: impl FnOnce(u64) -> Taken,
+) -> Result<(Recording, Outcome), ReadError> {
+    let limit = limit(file.metadata()?.len());
+    let mut recording = Recording::default();
+    let mut n_records = 0_u64;
+    let outcome = read(BufReader::new(file), |record| {
+        n_records += 1;
+        let looks = n_records.is_multiple_of(LOOK_EVERY) || is_of_a_whole_process(&record);
+        recording.apply(record);
+        let excess = if looks { Taken::now().excess(limit) } else { None };
+        excess.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+    });
+    Ok((recording, outcome?))
+}
+
+fn is_of_a_whole_process(record: &Record) -> bool {
+    let Record::Event(event) = record else { return false };
+    matches!(event.what, What::Fork { .. } | What::Exec | What::Exit { .. })
+}
+
+/// What this process has taken.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    cpu_seconds: u64,
+    memory_bytes: u64,
+}
+
+impl Taken {
+    /// What reading a file of `file_bytes` may take.
+    fn limit(file_bytes: u64) -> Self {
+        let for_size = (file_bytes >> 20).saturating_mul(MAX_SECONDS_PER_MIB);
+        Self { cpu_seconds: MAX_SECONDS.saturating_add(for_size), memory_bytes: MAX_MEMORY_BYTES }
+    }
+
+    fn now() -> Self {
+        // SAFETY: all zero is a valid `rusage`: integers only.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: `usage` is written by the call.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+        Self {
+            cpu_seconds: (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec).cast_unsigned(),
+            memory_bytes: usage.ru_maxrss.cast_unsigned() * 1024,
+        }
+    }
+
+    fn excess(self, limit: Self) -> Option<String> {
+        if self.memory_bytes > limit.memory_bytes {
+            let mib = limit.memory_bytes >> 20;
+            return Some(format!("more in it than {mib} MiB of memory hold"));
+        }
+        let seconds = limit.cpu_seconds;
+        let is_slow = self.cpu_seconds > seconds;
+        is_slow.then(|| format!("more in it than can be added up in {seconds} s"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Seek, time::Instant};
+
+    use super::*;
+    use crate::{
+        ledger::{Event, StreamKind},
+        stacks::StackId,
+        trace::Writer,
+    };
+
+    /// A trace of what process `tgid` does, each at another time.
+    fn trace(events: impl Iterator<Item = (u32, What)>) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut writer = Writer::new(&file, u64::MAX).unwrap();
+        for (time_ns, (tgid, what)) in (0..).zip(events) {
+            let event = Event { time_ns, tgid, tid: tgid, stack: StackId(0), what };
+            writer.write(&Record::Event(event)).unwrap();
+        }
+        writer.flush().unwrap();
+        file.rewind().unwrap();
+        file
+    }
+
+    fn map(n: u64) -> (u32, What) {
+        (1, What::Mmap { addr: n << 13, len: 4096, access: true })
+    }
+
+    /// Mappings that never join, and children who each inherit them all: 96 GB.
+    #[test]
+    fn too_much_memory() {
+        let forks = (2..10_000).map(|child| (1, What::Fork { child, followed: true }));
+        let max = Taken::now().memory_bytes + (100 << 20);
+        let limit = |_| Taken { cpu_seconds: u64::MAX, memory_bytes: max };
+        let (_, outcome) = recorded(trace((0..200_000).map(map).chain(forks)), limit).unwrap();
+        assert!(outcome.excess.is_some_and(|excess| excess.ends_with("MiB of memory hold")));
+        assert!(Taken::now().memory_bytes < max + (500 << 20), "{:?}", Taken::now());
+    }
+
+    /// Each new image of one process makes the open streams of all be looked at: half an hour.
+    #[test]
+    fn too_much_time() {
+        let kind = StreamKind::Inflater;
+        let opened = (0..500_000).map(|address| (1, What::StreamInit { kind, address }));
+        let execs = std::iter::repeat_n((2, What::Exec), 1_000_000);
+        let before = Taken::now().cpu_seconds;
+        let limit = |_| Taken { cpu_seconds: before + 2, memory_bytes: u64::MAX };
+        let began = Instant::now();
+        let (_, outcome) = recorded(trace(opened.chain(execs)), limit).unwrap();
+        assert!(outcome.excess.is_some_and(|excess| excess.contains("can be added up")));
+        assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    }
+
+    /// What is sound stays far below.
+    #[test]
+    fn enough_for_a_large_trace() {
+        let maps = (0..1_000_000).map(|n| map(n % 1000));
+        let (recording, outcome) = recorded(trace(maps), Taken::limit).unwrap();
+        assert_eq!(outcome, Outcome::default());
+        assert_eq!(recording.ledger.n(memtrace_common::Kind::MMAP), 1_000_000);
+    }
 }

@@ -33,17 +33,6 @@ pub enum FlameGraphError {
     Write(#[from] io::Error),
 }
 
-/// The picture as SVG.
-///
-/// # Errors
-///
-/// [`FlameGraphError`], but none of writing.
-pub fn flamegraph(recording: &Recording, metric: Metric) -> Result<Vec<u8>, FlameGraphError> {
-    let mut svg = Vec::new();
-    write(recording, metric, &mut svg)?;
-    Ok(svg)
-}
-
 /// Draws where the values of `metric` are from.
 ///
 /// # Errors
@@ -114,7 +103,9 @@ mod tests {
     };
 
     fn svg(recording: &Recording, metric: Metric) -> String {
-        String::from_utf8(flamegraph(recording, metric).unwrap()).unwrap()
+        let mut svg = Vec::new();
+        write(recording, metric, &mut svg).unwrap();
+        String::from_utf8(svg).unwrap()
     }
 
     /// What stands in tags `name`, in order.

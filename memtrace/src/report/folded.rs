@@ -8,20 +8,15 @@ use std::{
     io::{self, BufWriter, Write},
 };
 
-use super::names;
+use super::{
+    names,
+    room::{LEFT_OUT, Room},
+};
 use crate::{
     ledger::{Metric, StackRow},
     stacks::Quality,
     trace::Recording,
 };
-
-/// A line for each stack that `metric` counts something at; [`write()`] doesn't hold them in memory a second time.
-#[must_use]
-pub fn folded(recording: &Recording, metric: Metric) -> String {
-    let mut text = Vec::new();
-    write(recording, metric, &mut text).expect("a Vec takes every write");
-    String::from_utf8(text).expect("lines are text")
-}
 
 /// Writes a line for each stack that `metric` counts something at.
 ///
@@ -47,17 +42,31 @@ pub(super) fn line((mut stack, value): (String, u64)) -> String {
 
 /// The stacks and their values in no order. Stacks that differ only in what can't be seen are one.
 pub(super) fn stacks(recording: &Recording, metric: Metric) -> HashMap<String, u64> {
+    stacks_within(recording, metric, Room::new(Room::DEFAULT_BYTES))
+}
+
+/// Where there is no room for all, those with the largest values have it.
+fn stacks_within(recording: &Recording, metric: Metric, mut room: Room) -> HashMap<String, u64> {
     let mut values: HashMap<String, u64> = HashMap::new();
     for row in recording.ledger.by_stack(metric) {
-        let value = values.entry(stack(recording, row)).or_default();
+        let stack = if room.take(recording, row.stack) {
+            stack(recording, row)
+        } else {
+            format!("{};{LEFT_OUT}", thread(recording, row))
+        };
+        let value = values.entry(stack).or_default();
         *value = value.saturating_add(row.value);
     }
     values
 }
 
-fn stack(recording: &Recording, row: StackRow) -> String {
+fn thread(recording: &Recording, row: StackRow) -> String {
     let thread = recording.ledger.threads().get(row.thread as usize);
-    let mut text = thread.map(names::thread_frame).unwrap_or_default();
+    thread.map(names::thread_frame).unwrap_or_default()
+}
+
+fn stack(recording: &Recording, row: StackRow) -> String {
+    let mut text = thread(recording, row);
     match recording.quality_of(row.stack) {
         Quality::Truncated => text.push_str(";[truncated]"),
         Quality::Broken => text.push_str(";[broken]"),
@@ -74,6 +83,12 @@ fn stack(recording: &Recording, row: StackRow) -> String {
 mod tests {
     use super::*;
     use crate::report::sample::{recording, with_hostile_names};
+
+    fn folded(recording: &Recording, metric: Metric) -> String {
+        let mut text = Vec::new();
+        write(recording, metric, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
 
     #[test]
     fn each_metric() {
@@ -124,6 +139,25 @@ mod tests {
         assert_eq!(
             folded(&recording, Metric::Mapped),
             text.replace("_[?];mmap 4096", "_[?];mmap 8192")
+        );
+    }
+
+    /// Where there is no room for all stacks the largest are told, and no value is lost.
+    #[test]
+    fn no_room() {
+        let mut lines: Vec<_> = stacks_within(&recording(), Metric::Mapped, Room::new(60))
+            .into_iter()
+            .map(line)
+            .collect();
+        lines.sort_unstable();
+        assert_eq!(
+            lines,
+            [
+                "[main tid=100];[broken];mmap 8192",
+                "[main tid=100];[left out] 4096",
+                "[mcc-config-scanner tid=104];[java];Inflater_init;calloc;mprotect 4194304",
+                "[mcc-config-scanner tid=104];[left out] 65536",
+            ]
         );
     }
 

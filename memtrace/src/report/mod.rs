@@ -22,14 +22,12 @@ pub mod json;
 pub mod loss;
 pub mod names;
 pub mod progress;
+mod room;
 pub mod text;
 pub mod units;
 
-pub use flamegraph::flamegraph;
-pub use folded::folded;
-pub use json::json;
 pub use progress::progress;
-pub use text::{text, text_by};
+pub use text::text_by;
 
 #[cfg(test)]
 mod sample;

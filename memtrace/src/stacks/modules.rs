@@ -3,6 +3,8 @@
 //! The map is read again when an instruction lies nowhere, or when the process mapped code. A module that is gone
 //! stays known until its addresses are used again: events of it may still be on their way.
 
+mod needed;
+
 use std::{
     cell::{OnceCell, RefCell},
     ffi::OsStr,
@@ -16,7 +18,6 @@ use std::{
     rc::Rc,
 };
 
-use memmap2::Mmap;
 use object::{Object, ObjectSegment};
 use rustc_hash::FxHashMap;
 
@@ -264,12 +265,7 @@ impl Module {
 
     fn read(&self) -> io::Result<Content> {
         match &*self.source.borrow() {
-            Source::File(file) => {
-                // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as with any
-                // mapped library.
-                let bytes = unsafe { Mmap::map(file) }?;
-                Content::of_elf(&bytes)
-            }
+            Source::File(file) => Content::of_elf(&needed::read(file)?),
             &Source::Vdso { start, len } => {
                 // SAFETY: the kernel keeps the vdso mapped, readable and unchanged as long as the process lives.
                 Content::of_elf(unsafe {

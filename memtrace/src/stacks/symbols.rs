@@ -2,12 +2,14 @@
 //!
 //! Several names may stand at one address; the one that people know is taken: `calloc`, not `__libc_calloc`.
 
-use std::borrow::Cow;
+use std::fmt::{self, Write};
 
 use object::{Object, ObjectSymbol, SymbolKind, SymbolSection};
 
 /// Names longer than this are cut: symbols are the file's and may say anything.
 const MAX_NAME_BYTES: usize = 1024;
+/// What demangling may make of a name. A few bytes can stand for a name of any length, which nobody would read.
+const MAX_DEMANGLED_BYTES: usize = 2048;
 
 /// Functions by address.
 #[derive(Debug, Default)]
@@ -29,7 +31,9 @@ impl Symbols {
     pub(super) fn of_elf(elf: &object::File<'_>) -> Self {
         let mut functions: Vec<Function> =
             elf.symbols().chain(elf.dynamic_symbols()).filter_map(function).collect();
-        functions.sort_by(|a, b| (a.address, rank(&a.name)).cmp(&(b.address, rank(&b.name))));
+        functions.sort_unstable_by(|a, b| {
+            a.address.cmp(&b.address).then_with(|| rank(&a.name).cmp(&rank(&b.name)))
+        });
         functions.dedup_by(|later, first| {
             let same = later.address == first.address;
             if same {
@@ -74,19 +78,37 @@ fn rank(name: &str) -> (usize, usize, &str) {
     (internal + underscores, name.len(), name)
 }
 
-/// Demangles C++ and Rust. Parameters are left out, as in other tools' flame graphs.
+/// Demangles C++ and Rust. Parameters are left out, as in other tools' flame graphs. What becomes too long stays as it is.
 fn demangle(name: &str) -> String {
-    if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return format!("{rust:#}");
-    }
-    if !name.starts_with("_Z") {
-        return name.to_owned();
-    }
+    let mut text = Limited::default();
+    let is_demangled = if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        write!(text, "{rust:#}").is_ok()
+    } else {
+        name.starts_with("_Z") && demangle_cpp(name, &mut text).is_some()
+    };
+    if is_demangled { text.text } else { name.to_owned() }
+}
+
+fn demangle_cpp(name: &str, text: &mut Limited) -> Option<()> {
     let options = cpp_demangle::DemangleOptions::default().no_params().no_return_type();
-    let symbol = cpp_demangle::Symbol::new(name).ok();
-    let demangled =
-        symbol.and_then(|symbol| symbol.demangle_with_options(&options).ok()).map(Cow::Owned);
-    demangled.unwrap_or(Cow::Borrowed(name)).into_owned()
+    let symbol = cpp_demangle::Symbol::new(name).ok()?;
+    symbol.structured_demangle(text, &options).ok()
+}
+
+/// Text that takes no more than [`MAX_DEMANGLED_BYTES`].
+#[derive(Default)]
+struct Limited {
+    text: String,
+}
+
+impl Write for Limited {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        if self.text.len() + more.len() > MAX_DEMANGLED_BYTES {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(more);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +165,36 @@ mod tests {
         for (name, want) in cases {
             assert_eq!(demangle(name), want);
         }
+    }
+
+    /// `f<a<int, int>, b<a<int, int>, a<int, int> >, …>`: each type is twice the one before.
+    fn doubling(levels: usize) -> String {
+        let number =
+            |index: usize| char::from_digit(index as u32, 36).unwrap().to_ascii_uppercase();
+        let types = (1..levels).map(|level| {
+            let before = format!("S{}_", number(2 * level - 1));
+            format!("1bI{before}{before}E")
+        });
+        format!("_Z1fI1aIiiE{}Evv", types.collect::<String>())
+    }
+
+    /// A short name may stand for one of any length; it stays as it is then.
+    #[test]
+    fn too_long_to_demangle() {
+        assert_eq!(demangle(&doubling(1)), "f<a<int, int> >");
+        let name = doubling(16);
+        assert_eq!(demangle(&name), name);
+        let long = format!("_ZN{}E", "4abcd".repeat(200));
+        assert_eq!(demangle(&long).len(), 200 * 6 - 2);
+        let rust = format!("_ZN{}17h0123456789abcdefE", "4$LT$".repeat(200));
+        assert!(demangle(&rust).len() <= MAX_DEMANGLED_BYTES);
+        let began = std::time::Instant::now();
+        for nested in
+            ["_ZN".repeat(300), "_Z".to_owned() + &"P".repeat(1000), "_ZNK1aIXadL".repeat(90)]
+        {
+            assert_eq!(demangle(&nested), nested);
+        }
+        assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     }
 
     /// memtrace finds its own functions.

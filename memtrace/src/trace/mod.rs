@@ -3,6 +3,7 @@
 //! In: resolved events, names, samples. Out: a [`Recording`], the same whether the records come from a live trace or
 //! from a file. Raw stacks never get here.
 
+mod bounds;
 mod file;
 mod reader;
 mod record;

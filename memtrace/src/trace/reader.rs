@@ -1,11 +1,12 @@
 //! Reading a trace file, which anyone may have made or cut.
 
-use std::{io, io::Read};
+use std::{io, io::Read, ops::ControlFlow};
 
 use bytes::Buf;
 use thiserror::Error;
 
 use super::{
+    bounds::Bounds,
     file::{
         BLOCK_HEADER_BYTES, HEADER_BYTES, MAGIC, MAX_BLOCK_BYTES, RECORD_HEADER_BYTES, VERSION,
     },
@@ -30,30 +31,53 @@ pub enum ReadError {
 }
 
 /// How the reading of a file ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Bytes of the file that were not understood: it was cut, or damaged, there.
     pub is_cut: bool,
+    /// Why the rest was not read, though it may be sound: what the file has too much of.
+    pub excess: Option<String>,
     /// Records of kinds that this memtrace doesn't know.
     pub n_unknown: u64,
 }
 
-/// Reads `input` to its end, or to where it is cut, and hands every record to `take`.
-pub fn read(mut input: impl Read, mut take: impl FnMut(Record)) -> Result<Outcome, ReadError> {
+/// Reads `input` to its end, or to where it is cut or has too much of something, and hands every record to `take`.
+///
+/// `take` may break the reading off and tell what there is too much of.
+pub fn read(
+    mut input: impl Read,
+    mut take: impl FnMut(Record) -> ControlFlow<String>,
+) -> Result<Outcome, ReadError> {
     check_header(&mut input)?;
     let mut outcome = Outcome::default();
+    let mut bounds = Bounds::default();
     let mut packed = Vec::new();
     loop {
-        match next_block(&mut input, &mut packed)? {
+        let records = match next_block(&mut input, &mut packed)? {
             Block::End => return Ok(outcome),
-            Block::Cut => break,
-            Block::Records(records)
-                if take_records(&records, &mut take, &mut outcome).is_some() => {}
-            Block::Records(_) => break,
+            Block::Cut => Err(Stop::Damaged),
+            Block::Records(records) => {
+                take_records(&records, &mut take, &mut bounds, &mut outcome.n_unknown)
+            }
+        };
+        match records {
+            Ok(()) => {}
+            Err(Stop::Damaged) => {
+                outcome.is_cut = true;
+                return Ok(outcome);
+            }
+            Err(Stop::Excess(what)) => {
+                outcome.excess = Some(what);
+                return Ok(outcome);
+            }
         }
     }
-    outcome.is_cut = true;
-    Ok(outcome)
+}
+
+/// Why no more is read.
+enum Stop {
+    Damaged,
+    Excess(String),
 }
 
 enum Block {
@@ -96,23 +120,29 @@ fn next_block(input: &mut impl Read, packed: &mut Vec<u8>) -> io::Result<Block> 
     Ok(zstd::bulk::decompress(packed, MAX_BLOCK_BYTES).map_or(Block::Cut, Block::Records))
 }
 
-/// `None` where a record is damaged; those before it were taken.
+/// The records before the one where it stops were taken.
 fn take_records(
     mut records: &[u8],
-    take: &mut impl FnMut(Record),
-    outcome: &mut Outcome,
-) -> Option<()> {
+    take: &mut impl FnMut(Record) -> ControlFlow<String>,
+    bounds: &mut Bounds,
+    n_unknown: &mut u64,
+) -> Result<(), Stop> {
     while !records.is_empty() {
         if records.len() < RECORD_HEADER_BYTES {
-            return None;
+            return Err(Stop::Damaged);
         }
         let (number, len) = (records.get_u8(), records.get_u32_le() as usize);
-        let body = records.get(..len)?;
-        match Record::decode(number, body) {
-            Some(record) => take(record.ok()?),
-            None => outcome.n_unknown += 1,
+        let body = records.get(..len).ok_or(Stop::Damaged)?;
+        if let Some(record) = Record::decode(number, body) {
+            let record = record.map_err(|_| Stop::Damaged)?;
+            bounds.admit(&record).map_err(|what| Stop::Excess(what.to_owned()))?;
+            if let ControlFlow::Break(what) = take(record) {
+                return Err(Stop::Excess(what));
+            }
+        } else {
+            *n_unknown += 1;
         }
         records.advance(len);
     }
-    Some(())
+    Ok(())
 }

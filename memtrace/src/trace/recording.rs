@@ -12,6 +12,10 @@ const DEGRADED: [&str; 3] = ["segment_size", "out_of_order", "stacks_not_kept"];
 
 /// Notes that are kept.
 const MAX_NOTES: usize = 100;
+/// Bytes of a note; what is longer is cut.
+const MAX_NOTE_BYTES: usize = 4096;
+/// Bytes of a thread's name, which a Java program may make as long as it likes; what is longer is cut.
+const MAX_NAME_BYTES: usize = 1024;
 
 /// How many events have stacks of each quality.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +71,8 @@ impl Recording {
             }
             Record::Before((tgid, mapping)) => self.ledger.before(tgid, mapping),
             Record::ThreadName(name) => {
-                self.ledger.name_thread(name.tgid, name.tid, &name.name, name.from)
+                let bytes = &name.name[..name.name.len().min(MAX_NAME_BYTES)];
+                self.ledger.name_thread(name.tgid, name.tid, bytes, name.from)
             }
             Record::Sample(sample) => self.ledger.sample(sample),
             Record::Losses(losses) => self.losses = losses,
@@ -105,7 +110,8 @@ impl Recording {
         *counter += 1;
     }
 
-    fn note(&mut self, note: String) {
+    fn note(&mut self, mut note: String) {
+        note.truncate(note.floor_char_boundary(MAX_NOTE_BYTES));
         if self.notes.len() < MAX_NOTES && !self.notes.contains(&note) {
             self.notes.push(note);
         }

@@ -1,8 +1,11 @@
 //! A trace file is read as it was written, up to wherever it is cut.
 
+use std::{io, ops::ControlFlow, time::Instant};
+
 use super::*;
 use crate::{
     ledger::{Before, Event, NameFrom, Sample, StreamKind, What},
+    report,
     stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
 };
 
@@ -55,9 +58,37 @@ fn file() -> Vec<u8> {
     bytes
 }
 
+/// `records` as a block that is sound by its length and checksum.
+fn packed(records: &[u8]) -> Vec<u8> {
+    let packed = zstd::bulk::compress(records, 1).unwrap();
+    let (len, checksum) = (packed.len() as u32, crc32fast::hash(&packed));
+    [&len.to_le_bytes()[..], &checksum.to_le_bytes(), &packed].concat()
+}
+
+/// A file of one block.
+fn file_of(records: &[u8]) -> Vec<u8> {
+    [&b"memtrace"[..], &1_u32.to_le_bytes(), &packed(records)].concat()
+}
+
+/// Records as they stand in a block.
+fn unpacked(records: &[Record]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for record in records {
+        let body = record.encode(Vec::new()).unwrap();
+        bytes.push(record.number());
+        bytes.extend((body.len() as u32).to_le_bytes());
+        bytes.extend(body);
+    }
+    bytes
+}
+
 fn read_all(bytes: &[u8]) -> Result<(Vec<Record>, Outcome), ReadError> {
     let mut seen = Vec::new();
-    read(bytes, |record| seen.push(record)).map(|outcome| (seen, outcome))
+    let outcome = read(bytes, |record| {
+        seen.push(record);
+        ControlFlow::Continue(())
+    });
+    outcome.map(|outcome| (seen, outcome))
 }
 
 #[test]
@@ -112,14 +143,10 @@ fn damaged_anywhere() {
 #[test]
 fn unknown_kind() {
     let block = [&[200, 3, 0, 0, 0, 1, 2, 3][..], &[11, 2, 0, 0, 0, 1, b'n'][..]].concat();
-    let packed = zstd::bulk::compress(&block, 1).unwrap();
-    let mut bytes = file();
-    bytes.extend((packed.len() as u32).to_le_bytes());
-    bytes.extend(crc32fast::hash(&packed).to_le_bytes());
-    bytes.extend(packed);
+    let bytes = [file(), packed(&block)].concat();
     let (seen, outcome) = read_all(&bytes).unwrap();
     assert_eq!(seen.last(), Some(&Record::Note("n".into())));
-    assert_eq!(outcome, Outcome { is_cut: false, n_unknown: 1 });
+    assert_eq!(outcome, Outcome { n_unknown: 1, ..Outcome::default() });
 }
 
 /// At its largest size the file ends between two blocks, and says so.
@@ -150,4 +177,94 @@ fn hostile_numbers() {
     recording.apply(Record::Event(Event { time_ns: 0, tgid: 0, tid: 0, stack: StackId(77), what }));
     assert_eq!(recording.frames_of(StackId(0)).count(), 0);
     assert_eq!(recording.stack_counts.broken, 2);
+}
+
+/// What there is too much of stops the reading where it is; what came before was taken.
+#[test]
+fn excess() {
+    let frame =
+        |len| Record::Frame(Frame { name: "x".repeat(len), kind: FrameKind::Native, guess: false });
+    let bytes = file_of(&unpacked(&[frame(1), frame(5000), frame(1)]));
+    let (seen, outcome) = read_all(&bytes).unwrap();
+    assert_eq!(seen, [frame(1)]);
+    let excess = Some("a frame's name of more than 4 KiB".into());
+    assert_eq!(outcome, Outcome { excess, ..Outcome::default() });
+}
+
+/// A reader that has had enough is given no more, and its reason is told.
+#[test]
+fn enough() {
+    let mut n = 0;
+    let outcome = read(&file()[..], |_| {
+        n += 1;
+        if n < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break("three records".into()) }
+    });
+    assert_eq!(outcome.unwrap().excess.as_deref(), Some("three records"));
+    assert_eq!(n, 3);
+}
+
+/// A length is believed only as far as there are bytes, and a number of items as far as they take room.
+#[test]
+fn hostile_lengths() {
+    let huge_count = [&[4, 6, 0, 0, 0][..], &[0xff, 0xff, 0xff, 0xff, 0x0f, 0]].concat();
+    // (records)
+    let cases: [&[u8]; 4] = [
+        &[3, 0xff, 0xff, 0xff, 0xff, 0],     // a record of 4 GiB
+        &[3, 9, 0, 0, 0, 0xff, 0xff, 0xff],  // a record that is cut
+        &huge_count,                         // a stack of 4 G frames
+        &[11, 3, 0, 0, 0, 0xff, 0xff, 0xff], // a note without an end to its length
+    ];
+    for records in cases {
+        let (seen, outcome) = read_all(&file_of(records)).unwrap();
+        assert!(seen.is_empty() && outcome.is_cut, "{records:x?}");
+    }
+    let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 1).unwrap();
+    let (len, checksum) = (bomb.len() as u32, crc32fast::hash(&bomb));
+    let header = [&b"memtrace"[..], &1_u32.to_le_bytes()].concat();
+    let bytes = [&header[..], &len.to_le_bytes(), &checksum.to_le_bytes(), &bomb].concat();
+    assert!(read_all(&bytes).unwrap().1.is_cut);
+}
+
+/// Names and notes are cut, not kept at any length.
+#[test]
+fn long_names() {
+    let mut recording = Recording::default();
+    let name = vec![b'x'; 1 << 20];
+    recording.apply(Record::ThreadName(ThreadName { tgid: 1, tid: 1, name, from: NameFrom::Comm }));
+    recording.apply(Record::Note("ü".repeat(1 << 20)));
+    assert_eq!(recording.ledger.threads()[0].name.len(), 1024);
+    assert_eq!(recording.notes[0].len(), 4096);
+}
+
+/// Whatever bytes a sound block holds, they are read, added up and reported without a panic, and soon.
+#[test]
+fn hostile_records() {
+    let sound = unpacked(&records());
+    let mut seed = 42_u64;
+    let mut random = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let began = Instant::now();
+    let mut n_read = 0;
+    for variant in 0..2000 {
+        let mut bytes = sound.clone();
+        for _ in 0..=random(6) {
+            let at = random(bytes.len());
+            bytes[at] =
+                if random(2) == 0 { bytes[at] ^ (1 << random(8)) } else { random(256) as u8 };
+        }
+        let mut recording = Recording::default();
+        let outcome = read(&file_of(&bytes)[..], |record| {
+            n_read += 1;
+            recording.apply(record);
+            ControlFlow::Continue(())
+        });
+        assert!(outcome.is_ok(), "{variant}");
+        report::json::write(&recording, io::sink()).unwrap();
+        assert!(!report::text_by(&recording, Default::default(), false).is_empty());
+    }
+    // Most variants are sound for the most part, so that this reads more than lengths that are wrong.
+    assert!(n_read > 5000, "{n_read}");
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
 }

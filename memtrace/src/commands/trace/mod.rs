@@ -53,7 +53,8 @@ pub(super) fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
 fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     init_log(args.outputs.verbose);
     let subject = Subject::find(args)?;
-    let outputs = Outputs::open(&args.outputs)?;
+    let (path, of_command) = (args.output.as_deref(), args.pid.is_none());
+    let outputs = Outputs::open(&args.outputs, outputs::Trace::Recorded { path, of_command })?;
     let file = trace_file(args)?;
     let names = match &args.outputs.jstack {
         Some(path) if !jstack::is_attach(path) => jstack::of_process(subject.pid(), path)?,
@@ -181,7 +182,8 @@ fn trace_file(args: &TraceArgs) -> Result<Option<Writer<File>>, Failure> {
 /// Says where the trace is, for the next step.
 fn tell_file_end(recording: &Recording, args: &TraceArgs) {
     let complete = recording.end.is_some_and(|end| end.why != Why::OutputFailed);
-    if let Some(path) = args.output.as_ref().filter(|_| complete && !args.outputs.quiet) {
+    let says = complete && !args.outputs.quiet;
+    if let Some(path) = args.output.as_ref().filter(|path| says && !outputs::is_stdout(path)) {
         to_stderr(&format!(
             "memtrace: the trace is in {0}; read it with `memtrace report {0}`\n",
             path.display()

@@ -14,14 +14,6 @@ use serde_json::Serializer;
 use crate::trace::Recording;
 use terminal_safe::TerminalSafe;
 
-/// Everything that `recording` says; [`write()`] doesn't hold it in memory.
-#[must_use]
-pub fn json(recording: &Recording) -> String {
-    let mut text = Vec::new();
-    write(recording, &mut text).expect("a Vec takes every write, and all keys are text");
-    String::from_utf8(text).expect("JSON is text")
-}
-
 /// Writes everything that `recording` says, piece by piece: the document may be much larger than the recording.
 ///
 /// # Errors

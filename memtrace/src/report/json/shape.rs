@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use memtrace_common::Kind;
 use serde::{Serialize, Serializer};
 
-use super::super::{ending, escape, names, units};
+use super::super::{
+    ending, escape, names,
+    room::{LEFT_OUT, Room},
+    units,
+};
 use crate::{
     ledger::{EndedBy, Metric, Sample, StackRow, ThreadRow},
     stacks::Frame,
@@ -247,10 +251,21 @@ fn stacks<S: Serializer>(recording: &&Recording, serializer: S) -> Result<S::Ok,
     let rows_of =
         |metric| recording.ledger.by_stack(metric).into_iter().map(move |row| (metric, row));
     let rows = Metric::ALL.into_iter().flat_map(rows_of);
-    serializer.collect_seq(rows.map(|(metric, row)| stack(recording, metric, row)))
+    let mut room = Room::new(Room::DEFAULT_BYTES);
+    serializer.collect_seq(rows.map(|(metric, row)| stack(recording, metric, row, &mut room)))
 }
 
-fn stack(recording: &Recording, metric: Metric, row: StackRow) -> Stack<'_> {
+fn stack<'r>(
+    recording: &'r Recording,
+    metric: Metric,
+    row: StackRow,
+    room: &mut Room,
+) -> Stack<'r> {
+    let frames = if room.take(recording, row.stack) {
+        recording.frames_of(row.stack).map(frame).collect()
+    } else {
+        vec![LEFT_OUT.into()]
+    };
     let thread = recording.ledger.threads().get(row.thread as usize);
     Stack {
         metric: metric.name(),
@@ -258,7 +273,7 @@ fn stack(recording: &Recording, metric: Metric, row: StackRow) -> Stack<'_> {
         value: row.value,
         events: row.n_events,
         quality: names::quality(recording.quality_of(row.stack)),
-        frames: recording.frames_of(row.stack).map(frame).collect(),
+        frames,
     }
 }
 
@@ -273,4 +288,34 @@ fn borrowed(numbers: &[(String, u64)]) -> impl Iterator<Item = (&str, u64)> {
 /// Pairs as an object whose keys stay in this order.
 fn in_order<S: Serializer>(pairs: &[(&str, u64)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(pairs.iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::recording;
+
+    /// Of a stack that there is no room for, everything but the frames is told.
+    #[test]
+    fn no_room() {
+        let recording = recording();
+        let mut room = Room::new(60);
+        let rows = recording.ledger.by_stack(Metric::Mapped);
+        let stacks: Vec<_> = rows
+            .iter()
+            .map(|row| stack(&recording, Metric::Mapped, *row, &mut room))
+            .map(|stack| (stack.value, stack.frames.join(" ")))
+            .collect();
+        let stacks: Vec<_> =
+            stacks.iter().map(|(value, frames)| (*value, frames.as_str())).collect();
+        assert_eq!(
+            stacks,
+            [
+                (4 << 20, "[java] Inflater_init calloc mprotect"),
+                (65536, LEFT_OUT),
+                (8192, "mmap"),
+                (4096, LEFT_OUT),
+            ]
+        );
+    }
 }

@@ -8,6 +8,12 @@ use crate::report::{
     sample::{recording, with_hostile_names},
 };
 
+fn json(recording: &Recording) -> String {
+    let mut text = Vec::new();
+    write(recording, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
 #[test]
 fn document() {
     let document = json(&recording());

@@ -1,8 +1,8 @@
 //! The end screen, for someone who has one minute.
 //!
 //! In: a recording, at its end or under way, and what to list stacks by. Out: what was traced, how much memory it
-//! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit 100 columns, except
-//! notes.
+//! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit 100 columns and
+//! are some 50 at most, except notes. Folded stacks and JSON have the whole.
 
 mod stacks;
 mod threads;
@@ -18,16 +18,13 @@ use crate::{
 /// Columns that lines fit.
 const WIDTH: usize = 100;
 
+/// Notes that are printed.
+const MAX_NOTES: usize = 4;
+
 /// Columns of the words that lines begin with.
 const LABEL: usize = 10;
 
-/// The report as one screen, with the stacks that mapped the most; with `colors`, headings are bold.
-#[must_use]
-pub fn text(recording: &Recording, colors: bool) -> String {
-    text_by(recording, Metric::default(), colors)
-}
-
-/// As [`text()`], with the stacks that have most of `metric`.
+/// The report as one screen, with the stacks that have most of `metric`; with `colors`, headings are bold.
 #[must_use]
 pub fn text_by(recording: &Recording, metric: Metric, colors: bool) -> String {
     let mut screen = Screen { text: String::new(), colors };
@@ -73,20 +70,21 @@ impl Screen {
 
     /// A line that begins with a word about it, and has as many parts as fit; the others go to lines below.
     fn labeled_parts(&mut self, label: &str, parts: &[String]) {
-        self.parts(&format!("  {label:<LABEL$}"), parts, 2 + LABEL);
+        self.parts(&format!("  {label:<LABEL$}"), parts, ",", 2 + LABEL);
     }
 
-    /// Parts after `begin`, as many as fit; the others go to lines below that begin at column `indent`.
-    fn parts(&mut self, begin: &str, parts: &[String], indent: usize) {
+    /// Parts after `begin`, `between` behind each but the last, as many as fit; the others go to lines below that begin at
+    /// column `indent`.
+    fn parts(&mut self, begin: &str, parts: &[String], between: &str, indent: usize) {
         let mut line = begin.to_owned();
         let mut is_empty = true;
         for (index, part) in parts.iter().enumerate() {
-            let comma = if index + 1 < parts.len() { "," } else { "" };
+            let mark = if index + 1 < parts.len() { between } else { "" };
             let gap = if is_empty { "" } else { " " };
-            let more = format!("{gap}{part}{comma}");
+            let more = format!("{gap}{part}{mark}");
             if !is_empty && line.chars().count() + more.chars().count() > WIDTH {
                 self.line(&line);
-                line = format!("{:indent$}{part}{comma}", "");
+                line = format!("{:indent$}{part}{mark}", "");
             } else {
                 line.push_str(&more);
             }
@@ -199,8 +197,12 @@ fn notes(recording: &Recording, screen: &mut Screen) {
     for (n, what) in counted.into_iter().filter(|&(n, _)| n > 0) {
         screen.text.push_str(&format!("note: {} {what}\n", units::count(n)));
     }
-    for note in &recording.notes {
+    for note in recording.notes.iter().take(MAX_NOTES) {
         screen.text.push_str(&format!("note: {}\n", escape::line(note)));
+    }
+    let n_more = recording.notes.len().saturating_sub(MAX_NOTES) as u64;
+    if n_more > 0 {
+        screen.text.push_str(&format!("note: {} in --json\n", units::things(n_more, "more note")));
     }
 }
 

@@ -6,16 +6,20 @@ use crate::{
     trace::Recording,
 };
 
-/// Stacks that are listed.
-const MAX_STACKS: usize = 5;
-/// Lines of a stack; of a deeper one, the innermost and the outermost frames.
-const MAX_LINES: usize = 12;
+/// Stacks that are listed; `--folded` and `--json` have all of them.
+const MAX_STACKS: usize = 3;
+/// Frames of a stack; of a deeper one, the innermost and the outermost.
+const MAX_FRAMES: usize = 8;
 /// Outermost frames of a stack that is too deep.
 const N_OUTERMOST: usize = 3;
+/// Columns that a frame's name gets at most, so that a stack is a few lines.
+const FRAME: usize = 40;
+/// Where a stack's frames begin.
+const FRAMES_INDENT: usize = 6;
 /// Columns that a thread's name gets at most.
 const NAME: usize = 40;
 
-/// The stacks with the largest values, each with its frames, the innermost first.
+/// The stacks with the largest values, each with its frames: the innermost first, an arrow from each to the one it calls.
 pub(super) fn list(recording: &Recording, metric: Metric, screen: &mut Screen) {
     let rows = recording.ledger.by_stack(metric);
     if rows.is_empty() {
@@ -24,9 +28,8 @@ pub(super) fn list(recording: &Recording, metric: Metric, screen: &mut Screen) {
     screen.heading(&format!("Stacks by {}", names::counted(metric)));
     for row in rows.iter().take(MAX_STACKS) {
         screen.line(&format!("  {}", about(recording, metric, row)));
-        for frame in frames(recording, row) {
-            screen.line(&format!("      {frame}"));
-        }
+        let begin = " ".repeat(FRAMES_INDENT);
+        screen.parts(&begin, &frames(recording, row), " ←", FRAMES_INDENT);
     }
     let rest = rows.get(MAX_STACKS..).unwrap_or_default();
     if !rest.is_empty() {
@@ -54,10 +57,14 @@ fn about(recording: &Recording, metric: Metric, row: &StackRow) -> String {
 }
 
 fn frames(recording: &Recording, row: &StackRow) -> Vec<String> {
-    let mut frames: Vec<_> = recording.frames_of(row.stack).map(names::frame).collect();
+    let mut frames: Vec<_> = recording
+        .frames_of(row.stack)
+        // The arrow divides frames; no name holds one.
+        .map(|frame| names::clip(&names::frame(frame).replace('←', "<-"), FRAME))
+        .collect();
     frames.reverse();
-    if frames.len() > MAX_LINES {
-        let left_out = MAX_LINES - N_OUTERMOST - 1..frames.len() - N_OUTERMOST;
+    if frames.len() > MAX_FRAMES {
+        let left_out = MAX_FRAMES - N_OUTERMOST - 1..frames.len() - N_OUTERMOST;
         let line = format!("… {} more frames …", left_out.len());
         frames.splice(left_out, [line]);
     }

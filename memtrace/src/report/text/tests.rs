@@ -4,9 +4,13 @@ use super::*;
 use crate::{
     ledger::{Event, StreamKind, What},
     report::sample::{mmap, recording, with_hostile_names},
-    stacks::StackId,
+    stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
     trace::Record,
 };
+
+fn text(recording: &Recording, colors: bool) -> String {
+    text_by(recording, Metric::default(), colors)
+}
 
 fn check(text: &str, expected: &str) {
     assert_eq!(text, expected, "\n--- printed ---\n{text}--- expected ---\n{expected}");
@@ -41,7 +45,7 @@ fn other_metric() {
     assert_eq!(
         stacks_of(Metric::InflatersLive),
         "Stacks by Inflaters and Deflaters not ended\n  1 (100 %) by mcc-config-scanner (104)\n      \
-         Inflater_init\n      [java]\n"
+         Inflater_init ← [java]\n"
     );
 }
 
@@ -72,10 +76,35 @@ fn many_threads() {
     fits(&text);
     let table: Vec<_> = text.lines().skip_while(|line| !line.starts_with("Threads")).collect();
     assert_eq!(table[2], "   100.0 MiB     100.0 MiB          0          0  ? (200)");
-    assert_eq!(table[11], "    81.0 MiB      81.0 MiB         10         10  ? (219)");
-    assert_eq!(table[12], "   869.1 MiB     869.1 MiB          5          1  12 more threads");
-    assert_eq!(table[13], "");
-    assert!(text.contains("  1.3 GiB at 19 more stacks\n"), "{text}");
+    assert_eq!(table[9], "    81.0 MiB      81.0 MiB         10         10  ? (219)");
+    assert_eq!(table[10], "     1.0 GiB       1.0 GiB          5          1  14 more threads");
+    assert_eq!(table[11], "");
+    assert!(text.contains("  1.5 GiB at 21 more stacks\n"), "{text}");
+}
+
+/// However many threads, stacks, frames, long names and notes there are, it is one screen.
+#[test]
+fn one_screen() {
+    let mut recording = recording();
+    let name = "a_name_as_long_as_that_of_a_template_of_the_standard_library".repeat(4);
+    let n_frames = recording.frames.len() as u32;
+    recording.apply(Record::Frame(Frame { name, kind: FrameKind::Native, guess: false }));
+    let n_stacks = recording.stacks.len() as u32;
+    for number in 0..50_u32 {
+        let frames = vec![FrameId(n_frames); 100];
+        recording.apply(Record::Stack(Stack { frames, quality: Quality::Complete }));
+        let tid = 200 + number;
+        recording.apply(mmap(tid, StackId(n_stacks + number), u64::from(tid) << 32, 1 << 30));
+        let what = What::StreamInit { kind: StreamKind::Inflater, address: u64::from(tid) };
+        let event = Event { time_ns: 0, tgid: 100, tid, stack: StackId(3), what };
+        recording.apply(Record::Event(event));
+        recording.apply(Record::Note(format!("note {number}")));
+    }
+    let text = text(&recording, false);
+    fits(&text);
+    assert!(text.contains("note: 47 more notes in --json\n"), "{text}");
+    let n_lines = text.lines().filter(|line| !line.starts_with("note: ")).count();
+    assert!(n_lines <= 52, "{n_lines}\n{text}");
 }
 
 /// What doesn't fit goes to another line, and nothing of it is cut.

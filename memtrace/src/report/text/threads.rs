@@ -4,9 +4,9 @@ use super::{Screen, names, units};
 use crate::ledger::{EndedBy, Ledger, ThreadRow};
 
 /// Threads in the table.
-const MAX_ROWS: usize = 10;
+const MAX_ROWS: usize = 8;
 /// Threads whose Inflaters' ends are told.
-const MAX_OPENERS: usize = 5;
+const MAX_OPENERS: usize = 3;
 /// Ending threads that are named for each of them.
 const MAX_ENDERS: usize = 3;
 /// Where a line about ends goes on.
@@ -52,7 +52,7 @@ pub(super) fn ended_by(ledger: &Ledger, screen: &mut Screen) {
     for row in rows.iter().take(MAX_OPENERS) {
         let name = names::thread_with_id(row.thread, NAME);
         let begin = format!("  {name} opened {}: ", units::count(row.inflaters));
-        screen.parts(&begin, &enders(row), ENDERS_INDENT);
+        screen.parts(&begin, &enders(row), ",", ENDERS_INDENT);
     }
 }
 
