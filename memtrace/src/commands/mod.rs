@@ -6,6 +6,7 @@ mod failure;
 mod jstack;
 mod outputs;
 mod report;
+mod self_use;
 mod trace;
 mod units;
 

@@ -11,6 +11,7 @@ use super::{
     failure::Failure,
     jstack,
     outputs::{Outputs, Trace, to_stderr},
+    self_use::SelfUse,
 };
 use crate::{
     ledger::What,
@@ -107,14 +108,8 @@ impl Taken {
     }
 
     fn now() -> Self {
-        // SAFETY: all zero is a valid `rusage`: integers only.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: `usage` is written by the call.
-        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-        Self {
-            cpu_seconds: (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec).cast_unsigned(),
-            memory_bytes: usage.ru_maxrss.cast_unsigned() * 1024,
-        }
+        let SelfUse { cpu_ns, max_rss_bytes } = SelfUse::now();
+        Self { cpu_seconds: cpu_ns / 1_000_000_000, memory_bytes: max_rss_bytes }
     }
 
     fn excess(self, limit: Self) -> Option<String> {

@@ -138,8 +138,9 @@ impl Ledger {
         }
         let process = self.processes.entry(tgid).or_default();
         process.settled_ns = self.last_ns;
-        self.counts.before_bytes +=
-            process.regions.mark_before(mapping.start, mapping.end, mapping.access);
+        let marked = process.regions.mark_before(mapping.start, mapping.end, mapping.access);
+        // As many processes as a trace file likes may claim a whole address space each.
+        self.counts.before_bytes = self.counts.before_bytes.saturating_add(marked);
         if mapping.is_brk && process.brk.is_none() {
             process.brk = Some(mapping.end.next_multiple_of(PAGE));
         }
@@ -216,7 +217,10 @@ impl Ledger {
         for (owner, bytes) in given {
             match (owner, unowned) {
                 (Some(owner), _) => self.totals.give_back(owner, bytes),
-                (None, Unowned::Before) => before.before_given_back_bytes += bytes,
+                (None, Unowned::Before) => {
+                    before.before_given_back_bytes =
+                        before.before_given_back_bytes.saturating_add(bytes);
+                }
                 (None, Unowned::Unsettled) => {
                     before.before_bytes = before.before_bytes.saturating_sub(bytes);
                 }

@@ -26,11 +26,13 @@ use crate::{events::Event, target::maps::Mapping};
 use intern::Interner;
 use modules::{Code, Files, Modules};
 use steps::{Generation, Steps};
+pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
 use walk::{Address, Break, End, Snapshot};
 
 /// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.
-const MAX_STACKS: usize = 300_000;
-const MAX_FRAMES: usize = 500_000;
+pub(crate) const MAX_STACKS: usize = 300_000;
+/// Distinct frames that are kept.
+pub(crate) const MAX_FRAMES: usize = 500_000;
 /// Walks whose result is remembered per process; it is a cache, and starts anew when it is full.
 const MAX_WALKS: usize = 50_000;
 /// An instruction in no known module makes the map be read again, but not more often than this.

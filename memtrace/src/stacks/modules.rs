@@ -22,7 +22,10 @@ use object::{Object, ObjectSegment};
 use rustc_hash::FxHashMap;
 
 use super::{rules::Rule, symbols::Symbols, unwind_table::UnwindTable};
-use crate::target::maps::{self, Mapping};
+use crate::target::{
+    self,
+    maps::{self, Mapping},
+};
 
 /// A file (or the vdso) with code. It is opened when it is first seen, which is quick, and read when a stack leads
 /// through it: a process that lives for a millisecond has its files opened in time.
@@ -295,10 +298,9 @@ fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
     let Mapping { start, end, path, inode, .. } = mapping;
     let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
     let is_the_one = |file: &File| file.metadata().is_ok_and(|metadata| metadata.ino() == *inode);
-    File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}"))
-        .or_else(|_| {
-            File::open(Path::new("/proc").join(pid.to_string()).join("root").join(relative))
-        })
+    let folder = target::proc::folder(pid);
+    File::open(folder.join(format!("map_files/{start:x}-{end:x}")))
+        .or_else(|_| open_regular(&folder.join("root").join(relative)))
         .or_else(|error| {
             open_regular(&Path::new("/").join(relative)).ok().filter(is_the_one).ok_or(error)
         })

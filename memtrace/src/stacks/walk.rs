@@ -8,7 +8,7 @@ use super::{
 };
 
 /// More frames than this are cut: recursion that deep names its culprit long before.
-pub(super) const MAX_FRAMES: usize = 1024;
+pub(crate) const MAX_FRAMES: usize = 1024;
 
 /// The registers and the stack of a thread at one moment.
 #[derive(Clone, Copy, Debug)]

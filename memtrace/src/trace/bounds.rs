@@ -5,14 +5,13 @@
 //! by hand, or by a later memtrace, gets here.
 
 use super::record::{Record, ThreadName};
-use crate::ledger::{Event, What};
+use crate::{
+    ledger::{Event, What},
+    stacks::{MAX_FRAMES, MAX_FRAMES_OF_WALK, MAX_STACKS},
+};
 
-/// As many frames as `stacks` keeps.
-const MAX_FRAMES: usize = 500_000;
-/// As many stacks as `stacks` keeps.
-const MAX_STACKS: usize = 300_000;
 /// As many frames as a walk has, and `[java]`.
-const MAX_FRAMES_OF_STACK: usize = 1024 + 1;
+const MAX_FRAMES_OF_STACK: usize = MAX_FRAMES_OF_WALK + 1;
 /// Frames of all stacks: more than 200 in each.
 const MAX_FRAMES_OF_STACKS: usize = 64 << 20;
 /// Bytes of a frame's name: a symbol, or a file's name and an address.

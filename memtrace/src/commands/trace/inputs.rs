@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::super::{args::TraceArgs, failure::Failure, jstack};
-use super::self_use::is_ignored;
+use super::conduct::is_ignored;
 use crate::{
     probes::{Messages, Probes, Ring},
     trace::ThreadName,

@@ -2,11 +2,11 @@
 
 mod before;
 mod clock;
+mod conduct;
 mod follow;
 mod inputs;
 mod looking;
 mod naming;
-mod self_use;
 mod session;
 mod tally;
 
@@ -80,7 +80,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         Subject::Process(_) => session.begin_process()?,
         Subject::Command(_, command) => session.begin_command(command.clone())?,
     }
-    self_use::hurry();
+    conduct::hurry();
     if !args.outputs.quiet {
         to_stderr(&format!("memtrace: tracing {}; Ctrl-C ends the trace\n", subject.name()));
     }
@@ -196,7 +196,7 @@ fn end_of(running: &Running, why: Why, quiet: bool) -> Result<ExitStatus, Failur
     if let Some(status) = running.try_wait() {
         return Ok(status);
     }
-    self_use::listen_no_more();
+    conduct::listen_no_more();
     let told = match why {
         // It may have ended meanwhile, too.
         Why::Asked => running.terminate().map_or("ended", |()| "asked to end (SIGTERM)"),

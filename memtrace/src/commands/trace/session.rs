@@ -12,7 +12,7 @@ use anyhow::Result;
 use memtrace_common::{EventHeader, Kind};
 
 use super::super::jstack::SavedNames;
-use super::{before::Reading, clock, looking, naming, self_use::SelfUse, tally};
+use super::{super::self_use::SelfUse, before::Reading, clock, looking, naming, tally};
 use crate::{
     events::{CodeChanges, Event, Window},
     ledger::{self, Before, Meaning, Sample, What},
@@ -26,6 +26,8 @@ use crate::{
 const WINDOW_NS: u64 = 100_000_000;
 /// How long the ring buffer is read before other things get their turn.
 const TURN: Duration = Duration::from_millis(20);
+/// Records between two looks at the clock.
+const LOOK_AT_CLOCK_EVERY: u32 = 64;
 
 /// A trace that goes on.
 pub(super) struct Session {
@@ -133,9 +135,14 @@ impl Session {
             // Some of what was told was lost.
             self.live.iter().for_each(|&tgid| self.stacks.refresh(tgid));
         }
+        let mut n_taken = 0_u32;
         let is_empty = ring.read(|record| {
             self.take(record);
-            if began.elapsed() > TURN { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            n_taken += 1;
+            if n_taken.is_multiple_of(LOOK_AT_CLOCK_EVERY) && began.elapsed() > TURN {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
         });
         while let Some(tgid) = self.code_is_new.pop_first() {
             self.look_at_code(tgid);

@@ -1,4 +1,4 @@
-//! What memtrace itself uses, and how urgently.
+//! How memtrace itself runs while it traces: how urgently, and what ends it.
 
 /// Priority while tracing: on a busy machine the ring buffer would fill while memtrace waits for its turn.
 const NICE: libc::c_int = -15;
@@ -24,28 +24,4 @@ pub(super) fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: no new action is given, the old one is written to `action`.
     let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
     result == 0 && action.sa_sigaction == libc::SIG_IGN
-}
-
-/// Processor time and memory of memtrace itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SelfUse {
-    pub(super) cpu_ns: u64,
-    pub(super) max_rss_bytes: u64,
-}
-
-impl SelfUse {
-    /// Since memtrace began.
-    pub(super) fn now() -> Self {
-        // SAFETY: all zero is a valid `rusage`: integers only.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: `usage` is written by the call.
-        unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
-        let ns = |time: libc::timeval| {
-            time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1000
-        };
-        Self {
-            cpu_ns: ns(usage.ru_utime) + ns(usage.ru_stime),
-            max_rss_bytes: usage.ru_maxrss.cast_unsigned() * 1024,
-        }
-    }
 }
