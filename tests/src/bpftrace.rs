@@ -64,7 +64,8 @@ pub fn count(pid: u32, libzip: Option<&Path>) -> Counting {
 impl Counting {
     /// Ends it; returns how many calls succeeded, by name.
     pub fn stop(mut self) -> BTreeMap<String, u64> {
-        send(self.child.id(), libc::SIGINT);
+        // Where tests run in the background of a shell, SIGINT is ignored, and bpftrace inherits that.
+        send(self.child.id(), libc::SIGTERM);
         let mut printed = String::new();
         self.stdout.read_to_string(&mut printed).expect("bpftrace prints text");
         self.child.wait().expect("it is our child");
