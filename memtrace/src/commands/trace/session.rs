@@ -12,7 +12,9 @@ use anyhow::Result;
 use memtrace_common::{EventHeader, Kind};
 
 use super::super::jstack::SavedNames;
-use super::{super::self_use::SelfUse, before::Reading, clock, looking, naming, tally};
+use super::{
+    super::self_use::SelfUse, before::Reading, clock, looking, naming, records::Records, tally,
+};
 use crate::{
     events::{CodeChanges, Event, Window},
     ledger::{self, Before, Meaning, Sample, What},
@@ -39,11 +41,7 @@ pub(super) struct Session {
     stacks: Stacks,
     meaning: Meaning,
     window: Window<Timed>,
-    /// What the trace says so far.
-    recording: Recording,
-    file: Option<Writer<File>>,
-    /// Why the file is not written any more.
-    file_error: Option<io::Error>,
+    records: Records,
     /// When the map of a process that ran already was read.
     reading: Option<Reading>,
     /// Code that is mapped later than the events that were read so far.
@@ -75,9 +73,7 @@ impl Session {
             stacks: Stacks::new(),
             meaning: Meaning::default(),
             window: Window::new(),
-            recording: Recording::default(),
-            file,
-            file_error: None,
+            records: Records::new(file),
             reading: None,
             code: CodeChanges::default(),
             code_is_new: BTreeSet::new(),
@@ -161,7 +157,7 @@ impl Session {
         self.drop_ended();
         self.sample();
         self.tell_losses();
-        self.flush();
+        self.records.flush();
     }
 
     /// Takes note of threads' names from another source.
@@ -188,7 +184,7 @@ impl Session {
 
     /// What the trace says so far.
     pub(super) fn recording(&self) -> &Recording {
-        &self.recording
+        &self.records.recording
     }
 
     /// Whether no traced process is left.
@@ -203,7 +199,7 @@ impl Session {
 
     /// Why the trace file is not written any more, once it is not.
     pub(super) fn take_file_error(&mut self) -> Option<io::Error> {
-        self.file_error.take()
+        self.records.take_error()
     }
 
     /// Detaches, and reads what is still on its way.
@@ -222,9 +218,7 @@ impl Session {
     ) -> (Recording, Option<io::Error>) {
         self.release(u64::MAX);
         self.name_seen_threads();
-        if let Some(file) = &mut self.file {
-            file.begin_closing();
-        }
+        self.records.begin_closing();
         self.sample();
         self.tell_losses();
         self.tell_notes();
@@ -232,13 +226,14 @@ impl Session {
         let status = status.or(self.status);
         let end = End { time_ns: clock::now_ns(), why, status, self_cpu_ns, self_max_rss_bytes };
         self.put(Record::End(end));
-        self.flush();
-        (self.recording, self.file_error)
+        self.records.flush();
+        let error = self.records.take_error();
+        (self.records.recording, error)
     }
 
     fn name_seen_threads(&mut self) {
         let saved = std::mem::take(&mut self.names_for_the_end);
-        let (names, note) = naming::of_seen(saved, &self.recording.ledger);
+        let (names, note) = naming::of_seen(saved, &self.records.recording.ledger);
         note.into_iter().for_each(|note| self.note(note));
         names.into_iter().for_each(|name| self.put(Record::ThreadName(name)));
     }
@@ -365,7 +360,7 @@ impl Session {
         let notes = looking::probe_zlib(&mut self.probes, tgid, self.zlib);
         notes.into_iter().for_each(|note| self.note(note));
         if tgid == self.root
-            && let Some(target) = looking::learn(&self.recording.target)
+            && let Some(target) = looking::learn(&self.records.recording.target)
         {
             self.put(Record::Target(target));
         }
@@ -397,28 +392,13 @@ impl Session {
     }
 
     fn tell_notes(&mut self) {
-        let is_full = self.file.as_ref().is_some_and(Writer::is_full);
-        let mut notes = tally::notes_on_trace(&self.recording.target, is_full);
+        let target = &self.records.recording.target;
+        let mut notes = tally::notes_on_trace(target, self.records.is_full());
         notes.extend(tally::notes_on_stacks(self.probes.counters(), &self.stacks));
         notes.into_iter().for_each(|note| self.note(note));
     }
 
-    /// Every record goes to the file and to the model, in the same order.
     fn put(&mut self, record: Record) {
-        if let Some(Err(error)) = self.file.as_mut().map(|file| file.write(&record)) {
-            self.stop_file(error);
-        }
-        self.recording.apply(record);
-    }
-
-    fn flush(&mut self) {
-        if let Some(Err(error)) = self.file.as_mut().map(Writer::flush) {
-            self.stop_file(error);
-        }
-    }
-
-    fn stop_file(&mut self, error: io::Error) {
-        self.file = None;
-        self.file_error = Some(error);
+        self.records.put(record);
     }
 }
