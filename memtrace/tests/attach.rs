@@ -151,7 +151,7 @@ fn read_only_tmp() {
     if !is_root_or_skipped("read_only_tmp") {
         return;
     }
-    let setup = "mount -t tmpfs none /tmp && mount -o remount,ro /tmp";
+    let setup = "mount --bind . /mnt && mount -t tmpfs tmpfs /tmp && mount -o remount,ro /tmp";
     for jdk in jdks() {
         let mut jvm = start_in_namespaces(&jdk, setup);
         let error = ask(jvm.pid, "threaddump", &[]).unwrap_err();

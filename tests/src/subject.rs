@@ -113,7 +113,7 @@ impl Drop for Subject {
 }
 
 /// Sends `signal` to process `pid`, a child that was not waited for yet.
-pub(crate) fn send(pid: u32, signal: libc::c_int) {
+pub fn send(pid: u32, signal: libc::c_int) {
     // SAFETY: kill takes numbers and touches no memory.
     let result = unsafe { libc::kill(pid.cast_signed(), signal) };
     assert_eq!(result, 0, "failed to send signal {signal} to process {pid}");

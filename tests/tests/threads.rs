@@ -8,7 +8,7 @@ use memtrace_tests::{
     java::{all_jdks, classes, system_jdk},
     memtrace::Memtrace,
     skip::{has_tool, runs_all, skip},
-    subject::Subject,
+    subject::{Subject, send},
     turn,
     watch::{watch, watch_java},
 };
@@ -148,7 +148,8 @@ fn java_names_from_another_namespace() {
     // A name that is longer than the kernel keeps.
     assert_eq!(report.thread_named("Reference Handler").name_from, "jstack");
     assert!(!report.value()["notes"].to_string().contains("dump matched"), "{report:?}");
-    subject.signal(libc::SIGKILL);
+    // In order: a JVM that is killed leaves the socket that `jstack` had asked for.
+    send(jvm, libc::SIGTERM);
     subject.wait();
 
     let replayed = Memtrace::report_of(&outcome.file("trace.mt"));

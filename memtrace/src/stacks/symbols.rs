@@ -16,33 +16,57 @@ const MAX_DEMANGLED_BYTES: usize = 2048;
 pub(super) struct Symbols {
     /// Ascending; one name an address.
     functions: Vec<Function>,
+    /// All names, one behind the other: a large library has a hundred thousand.
+    names: String,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Function {
     address: u64,
     /// 0 where the table doesn't tell: then it goes up to the next function.
     size: u64,
-    name: Box<str>,
+    /// Where its name begins and ends in the names.
+    name: (u32, u32),
 }
 
 impl Symbols {
     /// Reads the symbol tables of an ELF file.
     pub(super) fn of_elf(elf: &object::File<'_>) -> Self {
-        let mut functions: Vec<Function> =
-            elf.symbols().chain(elf.dynamic_symbols()).filter_map(function).collect();
-        functions.sort_unstable_by(|a, b| {
-            a.address.cmp(&b.address).then_with(|| rank(&a.name).cmp(&rank(&b.name)))
-        });
+        let mut symbols = Self::default();
+        for symbol in elf.symbols() {
+            symbols.add(&symbol);
+        }
+        for symbol in elf.dynamic_symbols() {
+            symbols.add(&symbol);
+        }
+        symbols.sort();
+        symbols
+    }
+
+    fn add<'data>(&mut self, symbol: &impl ObjectSymbol<'data>) {
+        let Some(name) = name_of_function(symbol) else { return };
+        let start = self.names.len();
+        let Some(end) = u32::try_from(start + name.len()).ok() else { return };
+        self.names.push_str(name);
+        let (address, size) = (symbol.address(), symbol.size());
+        self.functions.push(Function { address, size, name: (start as u32, end) });
+    }
+
+    fn sort(&mut self) {
+        let Self { functions, names } = self;
+        functions.sort_unstable_by_key(|function| function.address);
         functions.dedup_by(|later, first| {
-            let same = later.address == first.address;
-            if same {
-                first.size = first.size.max(later.size);
+            if later.address != first.address {
+                return false;
             }
-            same
+            first.size = first.size.max(later.size);
+            if rank(text(names, later.name)) < rank(text(names, first.name)) {
+                first.name = later.name;
+            }
+            true
         });
         functions.shrink_to_fit();
-        Self { functions }
+        names.shrink_to_fit();
     }
 
     /// The function at `address`, demangled.
@@ -50,24 +74,24 @@ impl Symbols {
         let next = self.functions.partition_point(|function| function.address <= address);
         let function = self.functions.get(next.checked_sub(1)?)?;
         let is_inside = function.size == 0 || address - function.address < function.size;
-        is_inside.then(|| demangle(&function.name))
+        is_inside.then(|| demangle(text(&self.names, function.name)))
     }
 }
 
-fn function<'data>(symbol: impl ObjectSymbol<'data>) -> Option<Function> {
+fn text(names: &str, (start, end): (u32, u32)) -> &str {
+    &names[start as usize..end as usize]
+}
+
+/// The name of a symbol, if it is a function's.
+fn name_of_function<'data>(symbol: &impl ObjectSymbol<'data>) -> Option<&'data str> {
     // Assembly often declares no type; a label in code is as good.
     let is_function =
         matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Label | SymbolKind::Unknown);
     let is_defined = matches!(symbol.section(), SymbolSection::Section(_)) && symbol.address() != 0;
-    let name = symbol.name().ok().filter(|name| !name.is_empty())?;
+    let name = symbol.name().ok().filter(|name| is_function && is_defined && !name.is_empty())?;
     // A version is no part of the name.
     let name = name.split('@').next().unwrap_or(name);
-    let end = name.floor_char_boundary(MAX_NAME_BYTES);
-    (is_function && is_defined).then(|| Function {
-        address: symbol.address(),
-        size: symbol.size(),
-        name: name[..end].into(),
-    })
+    Some(&name[..name.floor_char_boundary(MAX_NAME_BYTES)])
 }
 
 /// The better known of two names comes first: without underscores or a version's suffix, then the shorter.
@@ -116,12 +140,15 @@ mod tests {
     use super::*;
 
     fn symbols(functions: &[(u64, u64, &str)]) -> Symbols {
-        let function = |&(address, size, name): &(u64, u64, &str)| Function {
-            address,
-            size,
-            name: name.into(),
-        };
-        Symbols { functions: functions.iter().map(function).collect() }
+        let mut symbols = Symbols::default();
+        for &(address, size, name) in functions {
+            let start = symbols.names.len() as u32;
+            symbols.names.push_str(name);
+            let name = (start, symbols.names.len() as u32);
+            symbols.functions.push(Function { address, size, name });
+        }
+        symbols.sort();
+        symbols
     }
 
     #[test]

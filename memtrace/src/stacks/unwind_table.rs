@@ -1,147 +1,127 @@
-//! The unwind information of a module (`.eh_frame`), compiled into a table from instruction to [`Rule`].
+//! The unwind information of a module (`.eh_frame`): from an instruction to its [`Rule`].
 //!
-//! A table is made once for each file and looked up for every frame; rules repeat, so they are kept once.
+//! Nothing is compiled ahead: a large library has half a million rules, a trace needs some thousands, and while they all
+//! were made the ring buffer would fill. What was looked up is remembered by [`Steps`](super::steps::Steps).
 //! The information is the target's file and may say anything: what is not understood becomes [`Rule::Unsupported`].
 
+use std::cell::RefCell;
+
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, Expression, LittleEndian, Operation,
-    Register, RegisterRule, UnwindContext, UnwindSection, X86_64,
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, EhFrameOffset, EndianSlice, Expression,
+    FrameDescriptionEntry, LittleEndian, Operation, Register, RegisterRule, UnwindContext,
+    UnwindSection, X86_64,
 };
 use object::{Object, ObjectSection};
-use rustc_hash::FxHashMap;
 
 use super::rules::{Cfa, Rule, Saved};
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
+type Fde<'a> = FrameDescriptionEntry<Bytes<'a>>;
 
-/// The most rows that are kept of one module; the largest libraries have half a million.
-const MAX_ROWS: usize = 4 << 20;
+/// The most functions that are indexed where the file brings no index; the largest libraries have a fifth of that.
+const MAX_FUNCTIONS: usize = 4 << 20;
+/// The most bytes of one function's unwind information that are followed for a rule.
+const MAX_ENTRY_BYTES: usize = 64 << 10;
 
 /// Rules by address, as the module's file has addresses.
 #[derive(Debug, Default)]
 pub(super) struct UnwindTable {
-    /// Address that a row begins at, ascending.
-    starts: Vec<u32>,
-    /// Index into `rules` for each row; [`NO_RULE`] where no function is.
-    indexes: Vec<u16>,
-    rules: Vec<Rule>,
+    eh_frame: Box<[u8]>,
+    bases: BaseAddresses,
+    index: Index,
+    context: RefCell<UnwindContext<usize>>,
 }
 
-const NO_RULE: u16 = u16::MAX;
+/// How the unwind information of a function is found.
+#[derive(Debug)]
+enum Index {
+    /// By the linker's own index, `.eh_frame_hdr`.
+    Header(Box<[u8]>),
+    /// By one of our own: functions' first addresses, ascending, and where their information stands.
+    Own(Vec<(u64, usize)>),
+}
 
-/// Rows while they are collected: address and index.
-#[derive(Default)]
-struct Builder {
-    rows: Vec<(u32, u16)>,
-    rules: Vec<Rule>,
-    known: FxHashMap<Rule, u16>,
+impl Default for Index {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
 }
 
 impl UnwindTable {
-    /// Compiles the unwind information of an ELF file; empty where it has none.
+    /// Takes the unwind information of an ELF file; none where it has none.
     pub(super) fn of_elf(elf: &object::File<'_>) -> Self {
-        let Some(section) = elf.section_by_name(".eh_frame") else { return Self::default() };
-        let Ok(bytes) = section.uncompressed_data() else { return Self::default() };
-        let address = |name: &str| elf.section_by_name(name).map_or(0, |section| section.address());
+        let section = |name: &str| elf.section_by_name(name);
+        let Some(Ok(eh_frame)) = section(".eh_frame").map(|section| section.uncompressed_data())
+        else {
+            return Self::default();
+        };
+        let address = |name: &str| section(name).map_or(0, |section| section.address());
         let bases = BaseAddresses::default()
-            .set_eh_frame(section.address())
+            .set_eh_frame(address(".eh_frame"))
+            .set_eh_frame_hdr(address(".eh_frame_hdr"))
             .set_text(address(".text"))
             .set_got(address(".got"));
-        Self::of_eh_frame(&bytes, &bases)
-    }
-
-    fn of_eh_frame(bytes: &[u8], bases: &BaseAddresses) -> Self {
-        let frames = EhFrame::new(bytes, LittleEndian);
-        let mut builder = Builder::default();
-        let mut context = UnwindContext::new();
-        let mut entries = frames.entries(bases);
-        while let Ok(Some(entry)) = entries.next() {
-            let CieOrFde::Fde(partial) = entry else { continue };
-            let Ok(fde) = partial.parse(EhFrame::cie_from_offset) else { continue };
-            builder.function(&frames, bases, &fde, &mut context);
-            if builder.rows.len() > MAX_ROWS {
-                break;
-            }
-        }
-        builder.finish()
+        let header = section(".eh_frame_hdr").and_then(|section| section.data().ok());
+        let index = header
+            .filter(|header| is_searchable(header, &bases))
+            .map_or_else(|| index_of(&eh_frame, &bases), |header| Index::Header(header.into()));
+        Self { eh_frame: eh_frame.into(), bases, index, context: RefCell::default() }
     }
 
     /// The rule at `address`, `None` where the module describes no function.
     pub(super) fn rule(&self, address: u64) -> Option<Rule> {
-        let address = u32::try_from(address).ok()?;
-        let row = self.starts.partition_point(|&start| start <= address).checked_sub(1)?;
-        self.rules.get(usize::from(self.indexes[row])).copied()
+        let frames = EhFrame::new(&self.eh_frame, LittleEndian);
+        let fde = self.function(&frames, address).filter(|fde| fde.contains(address))?;
+        if fde.is_signal_trampoline() {
+            return Some(Rule::Signal);
+        }
+        if fde.entry_len().max(fde.cie().entry_len()) > MAX_ENTRY_BYTES {
+            return Some(Rule::Unsupported);
+        }
+        let mut context = self.context.borrow_mut();
+        let row = fde.unwind_info_for_address(&frames, &self.bases, &mut context, address);
+        Some(row.map_or(Rule::Unsupported, |row| rule_of(row, &frames)))
+    }
+
+    /// The function that begins last before `address`.
+    fn function<'a>(&'a self, frames: &EhFrame<Bytes<'a>>, address: u64) -> Option<Fde<'a>> {
+        let offset = match &self.index {
+            Index::Header(header) => {
+                let header = EhFrameHdr::new(header, LittleEndian).parse(&self.bases, 8).ok()?;
+                let table = header.table()?;
+                let pointer = table.lookup(address, &self.bases).ok()?;
+                table.pointer_to_offset(pointer).ok()?
+            }
+            Index::Own(functions) => {
+                let next = functions.partition_point(|(start, _)| *start <= address);
+                EhFrameOffset(functions.get(next.checked_sub(1)?)?.1)
+            }
+        };
+        frames.fde_from_offset(&self.bases, offset, EhFrame::cie_from_offset).ok()
     }
 }
 
-impl Builder {
-    fn function(
-        &mut self,
-        frames: &EhFrame<Bytes<'_>>,
-        bases: &BaseAddresses,
-        fde: &gimli::FrameDescriptionEntry<Bytes<'_>>,
-        context: &mut UnwindContext<usize>,
-    ) {
-        let (start, end) = (fde.initial_address(), fde.end_address());
-        let Ok(mut rows) = fde.rows(frames, bases, context) else {
-            return self.row(start, Some(Rule::Unsupported));
-        };
-        loop {
-            match rows.next_row() {
-                Ok(Some(row)) => {
-                    let rule = if fde.is_signal_trampoline() {
-                        Rule::Signal
-                    } else {
-                        rule_of(row, frames)
-                    };
-                    self.row(row.start_address(), Some(rule));
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    self.row(start, Some(Rule::Unsupported));
-                    break;
-                }
-            }
+/// Whether the linker's index has a table that can be searched.
+fn is_searchable(header: &[u8], bases: &BaseAddresses) -> bool {
+    let header = EhFrameHdr::new(header, LittleEndian).parse(bases, 8);
+    header.is_ok_and(|header| header.table().is_some_and(|table| table.lookup(0, bases).is_ok()))
+}
+
+fn index_of(eh_frame: &[u8], bases: &BaseAddresses) -> Index {
+    let frames = EhFrame::new(eh_frame, LittleEndian);
+    let mut functions = Vec::new();
+    let mut entries = frames.entries(bases);
+    while let Ok(Some(entry)) = entries.next() {
+        let CieOrFde::Fde(partial) = entry else { continue };
+        let Ok(fde) = partial.parse(EhFrame::cie_from_offset) else { continue };
+        functions.push((fde.initial_address(), fde.offset()));
+        if functions.len() >= MAX_FUNCTIONS {
+            break;
         }
-        self.row(end, None);
     }
-
-    fn row(&mut self, address: u64, rule: Option<Rule>) {
-        let Ok(address) = u32::try_from(address) else { return };
-        let index = rule.map_or(NO_RULE, |rule| self.index(rule));
-        self.rows.push((address, index));
-    }
-
-    fn index(&mut self, rule: Rule) -> u16 {
-        let Self { rules, known, .. } = self;
-        *known.entry(rule).or_insert_with(|| {
-            // More kinds of frames than indexes: not seen in any library; the rest is not understood.
-            let index = u16::try_from(rules.len()).unwrap_or(NO_RULE).min(NO_RULE - 1);
-            if usize::from(index) == rules.len() {
-                rules.push(rule);
-            }
-            index
-        })
-    }
-
-    fn finish(self) -> UnwindTable {
-        let Self { mut rows, mut rules, .. } = self;
-        if rules.len() == usize::from(NO_RULE) {
-            rules[usize::from(NO_RULE) - 1] = Rule::Unsupported;
-        }
-        // Where one function ends and the next begins at one address, the beginning counts.
-        rows.sort_by_key(|&(address, index)| (address, index != NO_RULE));
-        rows.dedup_by(|later, earlier| {
-            let same = later.0 == earlier.0;
-            if same {
-                *earlier = *later;
-            }
-            same || later.1 == earlier.1
-        });
-        rows.shrink_to_fit();
-        let (starts, indexes) = rows.into_iter().unzip();
-        UnwindTable { starts, indexes, rules }
-    }
+    functions.sort_unstable();
+    functions.shrink_to_fit();
+    Index::Own(functions)
 }
 
 fn rule_of(row: &gimli::UnwindTableRow<usize>, frames: &EhFrame<Bytes<'_>>) -> Rule {
@@ -219,5 +199,75 @@ fn saved_of(rule: RegisterRule<usize>, frames: &EhFrame<Bytes<'_>>) -> Saved {
             }
         }
         _ => Saved::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_this_program(use_header: bool) -> UnwindTable {
+        let bytes = std::fs::read("/proc/self/exe").unwrap();
+        let table = UnwindTable::of_elf(&object::File::parse(&*bytes).unwrap());
+        assert!(matches!(table.index, Index::Header(_)));
+        if use_header {
+            return table;
+        }
+        let index = index_of(&table.eh_frame, &table.bases);
+        UnwindTable { index, ..table }
+    }
+
+    /// The linker's index and our own lead to the same rules, everywhere in a function and around it.
+    #[test]
+    fn both_indexes() {
+        let (by_header, by_own) = (of_this_program(true), of_this_program(false));
+        let Index::Own(functions) = &by_own.index else { panic!("it has its own index") };
+        assert!(functions.len() > 1000);
+        let mut n_frames = 0;
+        for (start, _) in functions.iter().step_by(functions.len() / 500) {
+            for address in (start.saturating_sub(3)..start + 100).step_by(3) {
+                let rule = by_own.rule(address);
+                assert_eq!(by_header.rule(address), rule, "{address:#x}");
+                n_frames += usize::from(matches!(rule, Some(Rule::Frame { .. })));
+            }
+        }
+        assert!(n_frames > 10_000, "{n_frames}");
+    }
+
+    /// A function's first instruction has its return address on top of the stack.
+    #[test]
+    fn first_instruction() {
+        let table = of_this_program(true);
+        let rule = table.rule(both_indexes as *const () as u64 - load_address());
+        let want = Rule::Frame { cfa: Cfa::Sp(8), bp: Saved::Same, bx: Saved::Same };
+        assert_eq!(rule, Some(want));
+        assert_eq!(table.rule(1), None);
+        assert_eq!(table.rule(u64::MAX), None);
+        assert_eq!(UnwindTable::default().rule(1), None);
+    }
+
+    fn load_address() -> u64 {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        u64::from_str_radix(maps.split('-').next().unwrap(), 16).unwrap()
+    }
+
+    /// Information that is damaged anywhere gives some rule or none, and ends.
+    #[test]
+    fn damaged() {
+        let mut table = of_this_program(false);
+        let Index::Own(functions) = &table.index else { panic!("it has its own index") };
+        let starts: Vec<u64> = functions.iter().map(|(start, _)| *start).collect();
+        let mut random = 1_u64;
+        for round in 0..2000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let at = (random >> 20) as usize % table.eh_frame.len();
+            table.eh_frame[at] ^= (random >> 12) as u8;
+            for start in starts.iter().skip(round % 97).step_by(starts.len() / 20) {
+                table.rule(start + 20);
+            }
+        }
+        let Index::Own(_) = index_of(&table.eh_frame, &table.bases) else {
+            panic!("it is our own")
+        };
     }
 }

@@ -93,7 +93,8 @@ impl Copy<'_> {
                 needed.extend(sections.section(section.link(LittleEndian)).ok().and_then(range_of));
             }
             let name = sections.section_name(LittleEndian, section);
-            if is_symbols || name.is_ok_and(|name| name == b".eh_frame") {
+            if is_symbols || name.is_ok_and(|name| name == b".eh_frame" || name == b".eh_frame_hdr")
+            {
                 needed.extend(range_of(section));
             }
         }
