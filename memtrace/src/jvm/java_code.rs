@@ -18,6 +18,7 @@ use super::{
     journal::{CodeChanges, CodeId, Journal},
     memory::{Memory, Unreadable},
     methods::{MethodId, Methods},
+    threads::{JvmThread, ThreadKind},
     unsigned5::Base,
     vm::Vm,
     vm_structs::TablesError,
@@ -492,10 +493,13 @@ impl JavaCode {
 
     /// The registers of the last Java frame of a thread that is in native code or blocked, from its anchor.
     ///
-    /// `thread` is the address of a [`JvmThread`](super::JvmThread). Where the thread runs Java code there is none.
-    pub fn last_java_frame(&self, vm: &Vm, thread: u64) -> Option<Registers> {
+    /// Where the thread runs Java code there is none, nor where it is not a Java thread.
+    pub fn last_java_frame(&self, vm: &Vm, thread: &JvmThread) -> Option<Registers> {
         self.memory.forget();
-        self.anchor_at(vm.anchor_place(thread), &|address| self.memory.u64(address).ok())
+        if thread.kind != ThreadKind::Java {
+            return None;
+        }
+        self.anchor_at(vm.anchor_place(thread.address), &|address| self.memory.u64(address).ok())
     }
 
     /// The last Java frame before the native code that made the call whose frame pointer is `fp`, an
