@@ -136,8 +136,12 @@ fn assert_same_as_dump(jdk: &Path, options: &[&str]) {
     for (nid, (name, frames)) in &expected {
         // Compilers and collectors come and go.
         let Some(thread) = threads.iter().find(|thread| thread.nid == *nid) else {
-            let lives = std::fs::exists(format!("/proc/{}/task/{nid}", jvm.pid)).unwrap();
-            assert!(!lives, "{name:?} is missing: {what}");
+            let comm = target::comm(jvm.pid, *nid);
+            // JDK 8 keeps its collectors' threads where nothing leads to them; the kernel has the beginning.
+            let is_known_by_kernel = |comm: Vec<u8>| {
+                feature(jdk) == 8 && frames.is_empty() && name.as_bytes().starts_with(&comm)
+            };
+            assert!(comm.is_none_or(is_known_by_kernel), "{name:?} is missing: {what}");
             continue;
         };
         assert_eq!(thread.name, *name, "{what}");

@@ -15,6 +15,8 @@ const MAX_MAP_BYTES: u64 = 32 << 20;
 /// Steps back to a block's beginning.
 const MAX_STEPS: usize = 100_000;
 const FREE: u8 = 0xff;
+/// Blocks of a heap that are looked at.
+const MAX_BLOCKS: usize = 200_000;
 
 /// How this JVM's code cache looks.
 #[derive(Clone, Debug)]
@@ -165,7 +167,8 @@ impl CodeHeap {
         let n_used = (self.committed - self.low) >> self.log2_segment;
         let map = memory.bytes(self.segment_map, self.n_segments.min(n_used) as usize)?;
         let starts = map.iter().enumerate().filter(|&(_, &back)| back == 0);
-        Ok(starts.map(|(n, _)| self.low + ((n as u64) << self.log2_segment)).collect())
+        let starts = starts.map(|(n, _)| self.low + ((n as u64) << self.log2_segment));
+        Ok(starts.take(MAX_BLOCKS).collect())
     }
 }
 

@@ -186,6 +186,8 @@ pub struct JavaCode {
     rules: FxHashMap<u64, Known>,
     /// Where code may be, from the lowest heap to the highest.
     bounds: Range<u64>,
+    /// The interpreter, which stays where it is.
+    interpreter: Range<u64>,
     call_stub_return: Option<u64>,
     call_stub_place: Option<u64>,
     /// Bytes from the frame pointer down to the interpreter's bytecode pointer.
@@ -210,6 +212,7 @@ impl JavaCode {
             methods: Methods::new(structs, feature)?,
             rules: FxHashMap::default(),
             bounds: 0..0,
+            interpreter: 0..0,
             call_stub_return: None,
             call_stub_place: structs.address("StubRoutines::_call_stub_return_address"),
             bcp_slot: if has_mirror { 64 } else { 56 },
@@ -232,6 +235,9 @@ impl JavaCode {
             .ranges()
             .fold((u64::MAX, 0), |(low, high), range| (low.min(range.start), high.max(range.end)));
         self.bounds = low..high;
+        if self.interpreter.is_empty() {
+            self.interpreter = self.journal.interpreter().unwrap_or(0..0);
+        }
         if let Some(place) = self.call_stub_place {
             self.call_stub_return = self.memory.u64(place).ok().filter(|&address| address != 0);
         }
@@ -257,7 +263,11 @@ impl JavaCode {
         time_ns: u64,
         stack: &impl StackWords,
     ) -> Result<Step, NoStep> {
-        let (rule, is_doubtful) = self.rule(at.pc, time_ns).ok_or(NoStep::Unknown)?;
+        let known = match self.interpreter.contains(&at.pc) {
+            true => Some((Rule::Interpreted, false)),
+            false => self.rule(at.pc, time_ns),
+        };
+        let (rule, is_doubtful) = known.ok_or(NoStep::Unknown)?;
         let mut step = self.apply(rule, at, time_ns, stack)?;
         if is_doubtful {
             step.certainty = Certainty::Approximate;

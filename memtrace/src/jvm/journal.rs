@@ -5,9 +5,9 @@
 //! a [`CodeId`], is given to each block once, and an instruction is looked up with the time of the event. What is needed
 //! of a method is copied when it is first seen: it stays readable when the method is gone.
 //!
-//! Changes are found by reading the segment maps (a byte for 128 bytes of code) and the header of every block, all
-//! headers with a few system calls: a freed place that was used again for a block of the same size looks the same in
-//! every smaller record that HotSpot keeps.
+//! Changes are found by reading the segment maps (a byte for 128 bytes of code) and the header of every block: a freed
+//! place that was used again for a block of the same size looks the same in every smaller record that HotSpot keeps.
+//! Headers lie a few KiB apart, so the heaps are read whole: that costs a fifth of one piece for each header.
 
 use std::{ops::Range, rc::Rc};
 
@@ -28,6 +28,8 @@ const MAX_GONE: usize = 20_000;
 const KEEP_GONE_NS: u64 = 30_000_000_000;
 /// Bytes of debug information that are copied; beyond, methods have none.
 const MAX_DEBUG_BYTES: usize = 64 << 20;
+/// Blocks nearer to each other than this are read together: for the kernel, a piece costs more than a few pages.
+const MAX_GAP_BYTES: u64 = 64 << 10;
 /// Names of blobs that are remembered by where their text is.
 const MAX_NAMES: usize = 10_000;
 
@@ -128,6 +130,12 @@ impl Journal {
         self.heaps.iter().map(|heap| heap.low..heap.end)
     }
 
+    /// Where the interpreter is.
+    pub(super) fn interpreter(&self) -> Option<Range<u64>> {
+        let code = self.codes.values().find(|code| code.kind == BlobKind::Interpreter)?;
+        Some(code.blob.code..code.blob.code_end)
+    }
+
     /// How many blocks there are, and bytes of debug information.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.current.len(), self.debug_bytes)
@@ -167,19 +175,22 @@ impl Journal {
     /// All blobs in use, by address.
     fn read_blobs(&self, memory: &dyn Memory) -> Result<Vec<Blob>, Unreadable> {
         let (mut blobs, mut bytes) = (Vec::new(), Vec::new());
+        let len = self.cache.header as usize + self.layout.header;
         for heap in &self.heaps {
-            let mut blocks = heap.blocks(memory)?;
-            blocks.truncate(MAX_CODES);
-            let len = self.cache.header as usize + self.layout.header;
-            let was_read = memory.read_each(&blocks, len, &mut bytes);
-            for ((&block, block_bytes), was_read) in
-                blocks.iter().zip(bytes.chunks_exact(len)).zip(was_read)
-            {
-                if was_read {
-                    blobs.extend(self.parse(block, block_bytes));
+            let blocks = heap.blocks(memory)?;
+            for run in blocks.chunk_by(|&block, &next| next - block < MAX_GAP_BYTES) {
+                let (first, last) = (run[0], run[run.len() - 1]);
+                // The last block may be smaller than a method's header.
+                let end = (last + len as u64).min(heap.committed);
+                bytes.resize((end - first) as usize, 0);
+                if memory.read(first, &mut bytes).is_ok() {
+                    let parsed = run.iter().filter_map(|&block| {
+                        let block_bytes = bytes.get((block - first) as usize..)?;
+                        self.parse(block, &block_bytes[..block_bytes.len().min(len)])
+                    });
+                    blobs.extend(parsed);
                 } else {
-                    // The last block may be smaller than a method's header.
-                    blobs.extend(self.read_blob(memory, heap, block));
+                    blobs.extend(run.iter().filter_map(|&at| self.read_blob(memory, heap, at)));
                 }
             }
         }

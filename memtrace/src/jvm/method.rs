@@ -41,6 +41,12 @@ pub(super) struct Identity {
 }
 
 impl Method {
+    /// Bytes that it takes.
+    pub(super) fn size_bytes(&self) -> usize {
+        let texts = self.class.len() + self.name.len() + self.file.as_ref().map_or(0, |f| f.len());
+        size_of::<Self>() + texts + self.lines.len()
+    }
+
     /// The line of the instruction at `bci`.
     pub(super) fn line(&self, bci: u32) -> Option<u32> {
         let mut numbers = Numbers::new(&self.lines, self.base);

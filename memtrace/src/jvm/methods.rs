@@ -12,8 +12,9 @@ use super::{
     vm_structs::{TablesError, VmStructs},
 };
 
-/// Methods that are kept; beyond, the oldest are forgotten.
+/// Methods and bytes of what is known of them that are kept; beyond, all are read anew.
 const MAX_METHODS: usize = 100_000;
+const MAX_BYTES: usize = 64 << 20;
 /// Methods that are looked at again in one go.
 const CHECKED_AT_ONCE: usize = 2048;
 
@@ -37,6 +38,7 @@ pub(super) struct Methods {
     places: FxHashMap<u64, Place>,
     methods: FxHashMap<MethodId, Method>,
     next: u32,
+    bytes: usize,
     /// Addresses that are still to be looked at again.
     unchecked: Vec<u64>,
 }
@@ -48,6 +50,7 @@ impl Methods {
             places: FxHashMap::default(),
             methods: FxHashMap::default(),
             next: 0,
+            bytes: 0,
             unchecked: Vec::new(),
         })
     }
@@ -84,10 +87,12 @@ impl Methods {
         {
             return Some(*place);
         }
-        if self.methods.len() >= MAX_METHODS {
+        if self.methods.len() >= MAX_METHODS || self.bytes >= MAX_BYTES {
             self.places.clear();
             self.methods.clear();
+            self.bytes = 0;
         }
+        self.bytes += method.size_bytes();
         let id = MethodId(self.next);
         self.next = self.next.checked_add(1)?;
         let place = Place {

@@ -2,7 +2,8 @@
 //!
 //! They are in no list that HotSpot describes. But each is a `NamedThread` that a variable of the library or another
 //! thread points at, and is known by its thread id. So the library's data is searched, once, for words that point at
-//! something with the id of a living thread and a name that begins as the kernel's name of that thread does.
+//! something with the id of a living thread and a name that begins as the kernel's name of that thread does. On JDK 8,
+//! where they hang together in no list, those that no variable points at are not found.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
