@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::Write,
     path::{Path, PathBuf},
     rc::Rc,
     time::Duration,
@@ -165,6 +166,10 @@ fn feature(jdk: &Path) -> u32 {
 
 fn for_each_jdk(options: &[&str], is_known: impl Fn(u32) -> bool) {
     let jdks: Vec<PathBuf> = jdks().into_iter().filter(|jdk| is_known(feature(jdk))).collect();
+    if jdks.is_empty() {
+        // Not `eprintln!`, whose output the test harness keeps to itself when the test passes.
+        let _ = writeln!(std::io::stderr(), "skipped: {options:?}: no JDK here has this");
+    }
     for jdk in &jdks {
         assert_same_as_dump(jdk, options);
     }
@@ -224,4 +229,9 @@ fn z_collector() {
 #[test]
 fn generational_z_collector() {
     for_each_jdk(&["-XX:+UseZGC", "-XX:+ZGenerational"], |feature| (21..24).contains(&feature));
+}
+
+#[test]
+fn shenandoah_collector() {
+    for_each_jdk(&["-XX:+UseShenandoahGC"], |feature| feature >= 17);
 }

@@ -35,7 +35,7 @@ pub(super) enum BlobKind {
 impl BlobKind {
     /// The kind of a blob by its name, which every release has had in the same words.
     pub(super) fn of_name(name: &[u8]) -> Self {
-        const STARTS: [(&[u8], BlobKind); 14] = [
+        const STARTS: [(&[u8], BlobKind); 16] = [
             (b"nmethod", BlobKind::Method),
             (b"native nmethod", BlobKind::NativeWrapper),
             (b"Interpreter", BlobKind::Interpreter),
@@ -50,6 +50,9 @@ impl BlobKind {
             (b"nep_invoker_blob", BlobKind::RuntimeStub),
             (b"upcall_stub", BlobKind::Upcall),
             (b"RuntimeStub", BlobKind::RuntimeStub),
+            // Barriers of the first compiler, which have names of their own up to JDK 21.
+            (b"g1_", BlobKind::Stubs),
+            (b"shenandoah_", BlobKind::Stubs),
         ];
         let contains = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
         if contains(b"ontinuation") && name.starts_with(b"StubRoutines") {
@@ -333,7 +336,8 @@ mod tests {
     #[test]
     fn kinds() {
         // (name, kind)
-        let cases: [(&str, BlobKind); 10] = [
+        let cases: [(&str, BlobKind); 11] = [
+            ("g1_post_barrier_slow", BlobKind::Stubs),
             ("nmethod", BlobKind::Method),
             ("native nmethod", BlobKind::NativeWrapper),
             ("Interpreter", BlobKind::Interpreter),

@@ -102,6 +102,8 @@ pub(super) struct Journal {
     names: FxHashMap<u64, (Rc<[u8]>, BlobKind)>,
     debug_bytes: usize,
     observed_ns: u64,
+    /// Where other code was found than the last observation had seen.
+    replaced: Vec<Range<u64>>,
 }
 
 impl Journal {
@@ -117,6 +119,7 @@ impl Journal {
             names: FxHashMap::default(),
             debug_bytes: 0,
             observed_ns: 0,
+            replaced: Vec::new(),
         })
     }
 
@@ -266,7 +269,16 @@ impl Journal {
 
     /// What was at `pc` at `time_ns`. Reads the code cache where nothing is known.
     pub(super) fn find(&mut self, memory: &dyn Memory, pc: u64, time_ns: u64) -> Option<Found> {
-        let current = self.current_at(pc).or_else(|| self.look(memory, pc, time_ns));
+        let known = self.current_at(pc);
+        let is_odd = |id: &CodeId| self.codes.get(&id.0).is_none_or(|code| !code.may_return_to(pc));
+        let current = match known {
+            // For all that is known no call returns there: it may be other code by now.
+            Some(id) if time_ns > self.observed_ns && is_odd(&id) => {
+                self.look(memory, pc, time_ns).or(Some(id))
+            }
+            Some(id) => Some(id),
+            None => self.look(memory, pc, time_ns),
+        };
         if let Some(id) = current
             && let Some(code) = self.codes.get(&id.0)
             && code.since_ns <= time_ns
@@ -297,6 +309,16 @@ impl Journal {
         Some(Found { id, since_ns: None, is_doubtful })
     }
 
+    /// Where code was found to be gone between two observations, since the last call.
+    pub(super) fn take_replaced(&mut self) -> Vec<Range<u64>> {
+        std::mem::take(&mut self.replaced)
+    }
+
+    /// One past the last address of a block.
+    fn end(&self, id: CodeId) -> u64 {
+        self.codes.get(&id.0).map_or(0, |code| code.blob.address + code.blob.size)
+    }
+
     fn current_at(&self, pc: u64) -> Option<CodeId> {
         let next = self.current.partition_point(|&(address, _)| address <= pc);
         let (_, id) = *self.current.get(next.checked_sub(1)?)?;
@@ -312,12 +334,23 @@ impl Journal {
         let heap = heaps.into_iter().find(|new| new.low == heap.low)?;
         let block = heap.block(memory, pc).ok()??;
         let blob = self.read_blob(memory, &heap, block)?;
-        let address = blob.address;
-        let is_known = self.current.binary_search_by_key(&address, |&(address, _)| address).is_ok();
-        if is_known || !(blob.code..blob.code_end).contains(&pc) {
-            // Other code was observed at this place: the next observation will put it right.
+        if !(blob.code..blob.code_end).contains(&pc) {
             return None;
         }
+        let first = self.current.partition_point(|&(_, id)| self.end(id) <= blob.address);
+        let n_covered =
+            self.current[first..].partition_point(|&(start, _)| start < blob.address + blob.size);
+        let covered = first..first + n_covered;
+        if let [(address, id)] = self.current[covered.clone()]
+            && address == blob.address
+            && self.codes.get(&id.0).is_some_and(|code| is_same(&code.blob, &blob))
+        {
+            return Some(id);
+        }
+        let gone: Vec<(u64, CodeId)> = self.current.drain(covered).collect();
+        let mut changes = CodeChanges::default();
+        gone.into_iter().for_each(|(_, id)| self.retire(id, time_ns, &mut changes));
+        self.replaced.append(&mut changes.gone);
         // It was there when the event happened, for the event's stack leads through it.
         self.add(memory, blob, time_ns)
     }

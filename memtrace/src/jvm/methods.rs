@@ -6,7 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{
-    java_code::{Execution, JavaFrame},
+    java_frame::{Execution, JavaFrame},
     memory::Memory,
     method::{Method, MethodReader},
     vm_structs::{TablesError, VmStructs},
@@ -146,7 +146,35 @@ impl Place {
         if self.is_native {
             return Some((self.id, None));
         }
-        let bci = bcp.checked_sub(self.code).filter(|&bci| bci < u64::from(self.code_size))?;
+        // While JDK 8 collects garbage, the frames of all threads hold numbers of bytecodes instead.
+        let start = if bcp <= u64::from(u16::MAX) { 0 } else { self.code };
+        let bci = bcp.checked_sub(start).filter(|&bci| bci < u64::from(self.code_size))?;
         Some((self.id, Some(bci as u16)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What stands in the slot of the bytecode pointer.
+    #[test]
+    fn bytecodes() {
+        let id = MethodId(3);
+        let java = Place { id, code: 0x7f00_0000_1000, code_size: 20, is_native: false };
+        let native = Place { is_native: true, ..java };
+        // (place, word, bytecode)
+        let cases: [(Place, u64, Option<Option<u16>>); 7] = [
+            (java, 0x7f00_0000_1000, Some(Some(0))),
+            (java, 0x7f00_0000_1013, Some(Some(19))),
+            (java, 0x7f00_0000_1014, None),
+            (java, 0x7f00_0000_0fff, None),
+            (java, 7, Some(Some(7))),
+            (java, 20, None),
+            (native, 0x1234_5678, Some(None)),
+        ];
+        for (place, bcp, bci) in cases {
+            assert_eq!(place.at(bcp), bci.map(|bci| (id, bci)), "{bcp:#x}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod code_cache;
 mod debug_info;
 mod fields;
 mod java_code;
+mod java_frame;
 mod journal;
 mod library;
 mod live;
@@ -16,17 +17,20 @@ mod method;
 mod methods;
 mod oops;
 mod release;
+mod step;
 mod symbol;
 pub mod thread_dump;
 mod threads;
+mod top;
 mod unsigned5;
 mod vm;
 mod vm_structs;
 mod vm_threads;
 
 pub use capture::{Capture, Recorder};
-pub use java_code::{
-    Certainty, Execution, FrameKey, JavaCode, JavaFrame, NoStep, Registers, StackWords, Step,
+pub use java_code::JavaCode;
+pub use java_frame::{
+    Certainty, Execution, FrameKey, JavaFrame, NoStep, Registers, StackWords, Step,
 };
 pub use journal::{CodeChanges, CodeId};
 pub use library::{Library, libjvm};
@@ -35,5 +39,6 @@ pub use memory::{Memory, Unreadable};
 pub use methods::MethodId;
 pub use release::{Flags, Release};
 pub use threads::{JvmThread, ThreadKind, VirtualThread};
+pub use top::InterpreterRegisters;
 pub use vm::Vm;
 pub use vm_structs::{Field, TablesError, VmStructs};

@@ -151,7 +151,10 @@ const FIELD: &Members = &[
 ];
 const TYPE: &Members =
     &[("gHotSpotVMTypeEntryTypeNameOffset", 8), ("gHotSpotVMTypeEntrySizeOffset", 8)];
-const CONSTANTS: [(&str, &str, [(&str, u64); 2]); 2] = [
+/// A table of constants: its name, that of its stride, and the members.
+type Constants = (&'static str, &'static str, [(&'static str, u64); 2]);
+
+const CONSTANTS: [Constants; 2] = [
     (
         "gHotSpotVMIntConstants",
         "gHotSpotVMIntConstantEntryArrayStride",

@@ -155,7 +155,10 @@ impl Jvm {
 
 impl Drop for Jvm {
     fn drop(&mut self) {
-        self.signal(libc::SIGKILL);
+        // It may have ended by itself, which the test then says.
+        if self.is_running() {
+            self.signal(libc::SIGKILL);
+        }
         let _ = self.child.wait();
         let _ = fs::remove_file(format!("/tmp/.java_pid{}", self.pid));
     }
