@@ -80,6 +80,9 @@ impl Capture {
     pub fn unpack(packed: &[u8]) -> io::Result<Self> {
         let broken = |what: &'static str| io::Error::new(io::ErrorKind::InvalidData, what);
         let packed = packed.strip_prefix(MAGIC).ok_or_else(|| broken("not a capture"))?;
+        if packed.is_empty() {
+            return Err(broken("the capture is cut"));
+        }
         let plain = zstd::bulk::decompress(packed, MAX_BYTES)?;
         let mut capture = Self::default();
         let mut rest = plain.as_slice();

@@ -68,10 +68,11 @@ impl Memory for LiveMemory {
             return if n == len { Ok(()) } else { Err(Unreadable { address, len }) };
         }
         let (first, rest) = bytes.split_at_mut(PAGE_BYTES as usize - in_page);
-        self.read_in_page(address, first)?;
+        let unreadable = Unreadable { address, len };
+        self.read_in_page(address, first).map_err(|_| unreadable)?;
         for (at, piece) in (1..).zip(rest.chunks_mut(PAGE_BYTES as usize)) {
             let start = (address & !(PAGE_BYTES - 1)).checked_add(at * PAGE_BYTES);
-            self.read_in_page(start.ok_or(Unreadable { address, len })?, piece)?;
+            self.read_in_page(start.ok_or(unreadable)?, piece).map_err(|_| unreadable)?;
         }
         Ok(())
     }

@@ -258,11 +258,11 @@ mod tests {
             lines: lines.into(),
             base: Base::Zero,
         };
-        // (0, 100) by the long form, (5, 101), (9, 103), then back to (7, 90).
+        // (0, 160) by the long form, (5, 161), (9, 163), then back to (7, 150).
         let table = [0xff, 0, 192, 2, 5 << 3 | 1, 4 << 3 | 2, 0xff, 3, 25, 0, 77];
         // (bci, line)
         for (bci, line) in
-            [(0, 160), (4, 160), (5, 161), (6, 161), (7, 148), (8, 148), (9, 163), (99, 163)]
+            [(0, 160), (4, 160), (5, 161), (6, 161), (7, 150), (8, 150), (9, 163), (99, 163)]
         {
             assert_eq!(method(&table).line(bci), Some(line), "{bci}");
         }
