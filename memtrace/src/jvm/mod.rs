@@ -2,4 +2,43 @@
 //!
 //! Text and memory of a JVM go in, threads and names come out. Nothing here acts on the target.
 
+mod capture;
+mod code_blob;
+mod code_cache;
+mod debug_info;
+mod fields;
+mod java_code;
+mod java_frame;
+mod journal;
+mod library;
+mod live;
+mod memory;
+mod method;
+mod methods;
+mod oops;
+mod release;
+mod step;
+mod symbol;
 pub mod thread_dump;
+mod threads;
+mod top;
+mod unsigned5;
+mod vm;
+mod vm_structs;
+mod vm_threads;
+
+pub use capture::{Capture, Recorder};
+pub use java_code::JavaCode;
+pub use java_frame::{
+    Certainty, Execution, FrameKey, JavaFrame, NoStep, Registers, StackWords, Step,
+};
+pub use journal::{CodeChanges, CodeId};
+pub use library::{Library, libjvm};
+pub use live::LiveMemory;
+pub use memory::{Memory, Unreadable};
+pub use methods::MethodId;
+pub use release::{Flags, Release};
+pub use threads::{JvmThread, ThreadKind, VirtualThread};
+pub use top::InterpreterRegisters;
+pub use vm::Vm;
+pub use vm_structs::{Field, TablesError, VmStructs};

@@ -1,4 +1,4 @@
-//! Running JVMs for the tests: every JDK of the machine, the program `NamedThreads`.
+//! Running JVMs for the tests: every JDK of the machine, the programs of `tests/java`.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -14,17 +14,21 @@ use tempfile::TempDir;
 /// How long a JVM may take to start on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// The compiled test program.
-static CLASS: LazyLock<PathBuf> = LazyLock::new(|| {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/NamedThreads.java");
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+/// The folder of the compiled test programs.
+static CLASSES: LazyLock<PathBuf> = LazyLock::new(|| {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java");
+    let dir =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("classes-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
     let javac = jdks().into_iter().map(|jdk| jdk.join("bin/javac")).find(|javac| javac.exists());
     let javac = javac.expect("no javac below /usr/lib/jvm: install openjdk-17-jdk");
     let mut command = Command::new(javac);
-    command.args(["-nowarn", "-encoding", "UTF-8", "--release", "8", "-d"]);
-    let status = command.arg(dir).arg(source).stderr(Stdio::null()).status().unwrap();
-    assert!(status.success(), "javac failed");
-    dir.join("NamedThreads.class")
+    command.args(["-nowarn", "-encoding", "UTF-8", "--release", "8", "-d"]).arg(&dir);
+    for source in fs::read_dir(sources).unwrap() {
+        command.arg(source.unwrap().path());
+    }
+    assert!(command.stderr(Stdio::null()).status().unwrap().success(), "javac failed");
+    dir
 });
 
 /// The JDKs of this machine: below `/usr/lib/jvm` and in `MEMTRACE_TEST_JDKS`, separated by colons.
@@ -62,7 +66,7 @@ fn shared_dir() -> TempDir {
     dir
 }
 
-/// A JVM that runs `NamedThreads`; killed when dropped.
+/// A JVM that runs a test program; killed when dropped.
 pub(crate) struct Jvm {
     child: Child,
     /// The JVM's own pid, which differs from the child's if that is a wrapper.
@@ -77,13 +81,26 @@ impl Jvm {
         Self::start_with(Command::new(jdk.join("bin/java")), options)
     }
 
+    /// Starts `program` in `jdk`'s JVM with `options`.
+    #[allow(dead_code, reason = "not every test that shares this module needs it")]
+    pub(crate) fn start_program(jdk: &Path, options: &[&str], program: &str) -> Self {
+        Self::run(Command::new(jdk.join("bin/java")), options, program)
+    }
+
     /// Starts `java`, which may be a wrapper's command line, with `options`.
-    pub(crate) fn start_with(mut java: Command, options: &[&str]) -> Self {
+    pub(crate) fn start_with(java: Command, options: &[&str]) -> Self {
+        Self::run(java, options, "NamedThreads")
+    }
+
+    fn run(mut java: Command, options: &[&str], program: &str) -> Self {
         let dir = shared_dir();
         let output = File::create(dir.path().join("output")).unwrap();
         // A copy each, because another user's JVM may not enter the build's directory.
-        fs::copy(&*CLASS, dir.path().join("NamedThreads.class")).unwrap();
-        java.args(options).args(["-Xmx64m", "-cp", ".", "NamedThreads"]);
+        for class in fs::read_dir(&*CLASSES).unwrap() {
+            let class = class.unwrap();
+            fs::copy(class.path(), dir.path().join(class.file_name())).unwrap();
+        }
+        java.args(options).args(["-Xmx64m", "-cp", ".", program]);
         java.current_dir(dir.path()).stderr(output.try_clone().unwrap()).stdout(output);
         let child = java.spawn().unwrap();
         let mut jvm = Self { pid: child.id(), child, dir };
@@ -138,7 +155,10 @@ impl Jvm {
 
 impl Drop for Jvm {
     fn drop(&mut self) {
-        self.signal(libc::SIGKILL);
+        // It may have ended by itself, which the test then says.
+        if self.is_running() {
+            self.signal(libc::SIGKILL);
+        }
         let _ = self.child.wait();
         let _ = fs::remove_file(format!("/tmp/.java_pid{}", self.pid));
     }

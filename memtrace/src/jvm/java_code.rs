@@ -1,0 +1,196 @@
+//! The way through generated code: from a Java frame to its caller, and from an instruction to names and lines.
+//!
+//! Who unwinds a stack asks [`JavaCode::contains`] of an instruction and, if so, takes a [`JavaCode::step`]: it gives
+//! the caller's registers and a [`FrameKey`] for what was stepped over. A key always means the same, so that who has
+//! looked up its [`JavaCode::frames`] once need not do it again. Steps read nothing but the stack that they are given
+//! and tables of this room; a step over an instruction that was seen before costs one look into a table.
+//!
+//! [`JavaCode::observe`] is to be called a few times a second. A step for an event older than the last observation is
+//! right whatever happened to the code meanwhile; for a newer one it is right unless code was replaced at the very same
+//! place since.
+
+use std::{ops::Range, rc::Rc};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    code_blob::BlobKind,
+    java_frame::{Execution, FrameKey, JavaFrame, Registers, StackWords},
+    journal::{CodeChanges, CodeId, Journal},
+    memory::{Memory, Unreadable},
+    methods::Methods,
+    step::Known,
+    threads::{JvmThread, ThreadKind},
+    unsigned5::Base,
+    vm::Vm,
+    vm_structs::TablesError,
+};
+
+/// The generated code of one JVM.
+pub struct JavaCode {
+    pub(super) memory: Rc<dyn Memory>,
+    pub(super) journal: Journal,
+    pub(super) methods: Methods,
+    pub(super) rules: FxHashMap<u64, Known>,
+    /// Where code may be, from the lowest heap to the highest.
+    pub(super) bounds: Range<u64>,
+    /// The interpreter, which stays where it is.
+    pub(super) interpreter: Range<u64>,
+    pub(super) call_stub_return: Option<u64>,
+    call_stub_place: Option<u64>,
+    /// Bytes from the frame pointer down to the interpreter's bytecode pointer.
+    pub(super) bcp_slot: u64,
+    pub(super) entry_bytes: Option<u64>,
+    wrapper_anchor: Option<(u64, u64)>,
+    base: Base,
+}
+
+impl JavaCode {
+    /// Prepares for the code of `vm`; nothing is known before the first [`JavaCode::observe`].
+    pub fn new(vm: &Vm) -> Result<Self, TablesError> {
+        let structs = &vm.structs;
+        let feature = vm.release().feature;
+        // With the segmented code cache (JDK 9) came the mirror's slot in the interpreter's frame.
+        let has_mirror = structs.address("CodeCache::_heaps").is_some();
+        let wrapper = structs.constant("frame::entry_frame_call_wrapper_offset");
+        let anchor = structs.offset("JavaCallWrapper::_anchor");
+        Ok(Self {
+            memory: vm.memory.clone(),
+            journal: Journal::new(structs)?,
+            methods: Methods::new(structs, feature)?,
+            rules: FxHashMap::default(),
+            bounds: 0..0,
+            interpreter: 0..0,
+            call_stub_return: None,
+            call_stub_place: structs.address("StubRoutines::_call_stub_return_address"),
+            bcp_slot: if has_mirror { 64 } else { 56 },
+            entry_bytes: structs.size("ContinuationEntry").map(|size| size.next_multiple_of(16)),
+            wrapper_anchor: wrapper.map(|words| words.wrapping_mul(8)).zip(anchor),
+            base: if feature.is_some_and(|feature| feature < 20) { Base::Zero } else { Base::One },
+        })
+    }
+
+    /// Looks at the code cache: what came, what is gone. `now_ns` is the time before the call on the events' clock.
+    pub fn observe(&mut self, now_ns: u64) -> Result<CodeChanges, Unreadable> {
+        self.memory.forget();
+        let changes = self.journal.observe(&*self.memory, now_ns)?;
+        if !changes.gone.is_empty() {
+            self.rules.retain(|&pc, _| !is_in(&changes.gone, pc));
+        }
+        self.methods.check_some(&*self.memory);
+        let (low, high) = self
+            .journal
+            .ranges()
+            .fold((u64::MAX, 0), |(low, high), range| (low.min(range.start), high.max(range.end)));
+        self.bounds = low..high;
+        if self.interpreter.is_empty() {
+            self.interpreter = self.journal.interpreter().unwrap_or(0..0);
+        }
+        if let Some(place) = self.call_stub_place {
+            self.call_stub_return = self.memory.u64(place).ok().filter(|&address| address != 0);
+        }
+        Ok(changes)
+    }
+
+    /// Whether generated code may be at `pc`.
+    #[must_use]
+    pub fn contains(&self, pc: u64) -> bool {
+        self.bounds.contains(&pc) && self.journal.ranges().any(|range| range.contains(&pc))
+    }
+
+    /// Blocks of code that are there, and bytes that are kept of their debug information.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        self.journal.size()
+    }
+
+    /// The frames that `key` stands for, innermost first; none for stubs. Frames whose method is gone are missing.
+    pub fn frames(&mut self, key: FrameKey) -> Vec<JavaFrame> {
+        self.memory.forget();
+        match key {
+            FrameKey::Compiled { code, offset } => self.compiled_frames(code, offset),
+            FrameKey::Interpreted { method, bci } => {
+                let bci = bci.map(u32::from);
+                self.methods.frame(method, bci, Execution::Interpreted).into_iter().collect()
+            }
+            FrameKey::Stub(_) | FrameKey::Entry | FrameKey::Frozen | FrameKey::Unreadable => {
+                Vec::new()
+            }
+        }
+    }
+
+    fn compiled_frames(&mut self, id: CodeId, offset: u32) -> Vec<JavaFrame> {
+        let Self { journal, methods, memory, base, .. } = self;
+        let Some(code) = journal.code(id) else { return Vec::new() };
+        let scopes = code.debug.as_ref().map_or_else(Vec::new, |debug| debug.scopes(offset, *base));
+        if scopes.is_empty() || code.kind == BlobKind::NativeWrapper {
+            let method = methods.at(&**memory, code.blob.method);
+            let frame = method.and_then(|id| methods.frame(id, None, Execution::Compiled));
+            return frame.into_iter().collect();
+        }
+        let outermost = scopes.len() - 1;
+        let mut frames = Vec::new();
+        for (n, scope) in scopes.into_iter().enumerate() {
+            let how = if n == outermost { Execution::Compiled } else { Execution::Inlined };
+            let method = methods.at(&**memory, scope.method);
+            frames.extend(method.and_then(|id| methods.frame(id, scope.bci, how)));
+        }
+        frames
+    }
+
+    /// What a frame without a method of its own is called: a stub's name, in brackets.
+    #[must_use]
+    pub fn label(&self, key: FrameKey) -> Option<String> {
+        Some(match key {
+            FrameKey::Stub(id) => {
+                format!("[{}]", String::from_utf8_lossy(&self.journal.code(id)?.name))
+            }
+            FrameKey::Entry => "[call_stub]".into(),
+            FrameKey::Frozen => "[frozen virtual thread frames]".into(),
+            FrameKey::Unreadable => "[unreadable method]".into(),
+            FrameKey::Compiled { .. } | FrameKey::Interpreted { .. } => return None,
+        })
+    }
+
+    /// The tier (1 to 4) that made the code of `key`, and whether for a loop that was running already.
+    #[must_use]
+    pub fn tier(&self, key: FrameKey) -> Option<(u8, bool)> {
+        let FrameKey::Compiled { code, .. } = key else { return None };
+        self.journal.code(code).map(|code| (code.blob.level, code.blob.is_osr))
+    }
+
+    /// The registers of the last Java frame of a thread that is in native code or blocked, from its anchor.
+    ///
+    /// Where the thread runs Java code there is none, nor where it is not a Java thread.
+    pub fn last_java_frame(&self, vm: &Vm, thread: &JvmThread) -> Option<Registers> {
+        self.memory.forget();
+        if thread.kind != ThreadKind::Java {
+            return None;
+        }
+        self.anchor_at(vm.anchor_place(thread.address), &|address| self.memory.u64(address).ok())
+    }
+
+    /// The last Java frame before the native code that made the call whose frame pointer is `fp`, an
+    /// [`FrameKey::Entry`]: a way around the native frames.
+    pub fn before_entry(&self, fp: u64, stack: &impl StackWords) -> Option<Registers> {
+        let (slot, anchor) = self.wrapper_anchor?;
+        let wrapper = stack.word(fp.wrapping_add(slot))?;
+        self.anchor_at(wrapper.wrapping_add(anchor), stack)
+    }
+
+    /// The three words of a `JavaFrameAnchor`: stack pointer, instruction, frame pointer.
+    fn anchor_at(&self, place: u64, stack: &impl StackWords) -> Option<Registers> {
+        let sp = stack.word(place).filter(|&sp| sp != 0)?;
+        let pc = match stack.word(place.wrapping_add(8))? {
+            0 => stack.word(sp.wrapping_sub(8))?,
+            pc => pc,
+        };
+        Some(Registers { pc, sp, fp: stack.word(place.wrapping_add(16))? })
+    }
+}
+
+/// Whether `pc` lies in one of `ranges`, which are sorted and apart.
+fn is_in(ranges: &[Range<u64>], pc: u64) -> bool {
+    let next = ranges.partition_point(|range| range.start <= pc);
+    next.checked_sub(1).is_some_and(|at| ranges[at].contains(&pc))
+}

@@ -1,0 +1,364 @@
+//! The generated code of a JVM, and what has become of it: each block with the time since when it is there and, once it
+//! is gone, until when it was.
+//!
+//! Code is compiled again and thrown away all the time while a program starts, and its place is used again. So a number,
+//! a [`CodeId`], is given to each block once, and an instruction is looked up with the time of the event. What is needed
+//! of a method is copied when it is first seen: it stays readable when the method is gone.
+//!
+//! Changes are found by reading the segment maps (a byte for 128 bytes of code) and the header of every block: a freed
+//! place that was used again for a block of the same size looks the same in every smaller record that HotSpot keeps.
+//! Headers lie a few KiB apart, so the heaps are read whole: that costs a fifth of one piece for each header.
+
+use std::{ops::Range, rc::Rc};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    code_blob::{Blob, BlobKind, BlobLayout},
+    code_cache::{CodeCacheLayout, CodeHeap},
+    debug_info::DebugInfo,
+    memory::{Memory, Unreadable},
+    vm_structs::{TablesError, VmStructs},
+};
+
+/// Blocks that are known at once.
+const MAX_CODES: usize = 200_000;
+/// Blocks that are kept although they are gone, and for how long.
+const MAX_GONE: usize = 20_000;
+const KEEP_GONE_NS: u64 = 30_000_000_000;
+/// Bytes of debug information that are copied; beyond, methods have none.
+const MAX_DEBUG_BYTES: usize = 64 << 20;
+/// Blocks nearer to each other than this are read together: for the kernel, a piece costs more than a few pages.
+const MAX_GAP_BYTES: u64 = 64 << 10;
+/// Names of blobs that are remembered by where their text is.
+const MAX_NAMES: usize = 10_000;
+
+/// The number of a block of generated code; none is given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CodeId(pub(super) u32);
+
+/// A block of generated code.
+#[derive(Debug)]
+pub(super) struct Code {
+    pub(super) blob: Blob,
+    pub(super) kind: BlobKind,
+    pub(super) name: Rc<[u8]>,
+    /// A method's debug information; `None` where it could not be copied.
+    pub(super) debug: Option<DebugInfo>,
+    /// When it was first seen.
+    since_ns: u64,
+    /// When it was last seen, and first seen to be gone; `None` while it is there.
+    gone: Option<(u64, u64)>,
+}
+
+impl Code {
+    fn contains(&self, pc: u64) -> bool {
+        (self.blob.code..self.blob.code_end).contains(&pc)
+    }
+
+    /// Whether a call may return to `pc`.
+    fn may_return_to(&self, pc: u64) -> bool {
+        match (&self.debug, self.kind) {
+            (Some(debug), BlobKind::Method) => {
+                self.blob.deopt.contains(&pc) || debug.is_exact((pc - self.blob.code) as u32)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// What a look at the code cache has shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CodeChanges {
+    /// Blocks that came.
+    pub n_new: usize,
+    /// Where code was that is gone.
+    pub gone: Vec<Range<u64>>,
+}
+
+/// What lies at an instruction at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) id: CodeId,
+    /// Since when this answer holds, for as long as the block is there; `None` for a block that is gone, or if it is
+    /// not sure that the block was there already.
+    pub(super) since_ns: Option<u64>,
+    /// Whether other code may have been there at that time.
+    pub(super) is_doubtful: bool,
+}
+
+/// The code of one JVM.
+#[derive(Debug)]
+pub(super) struct Journal {
+    cache: CodeCacheLayout,
+    layout: BlobLayout,
+    heaps: Vec<CodeHeap>,
+    codes: FxHashMap<u32, Code>,
+    /// What is there now, by address.
+    current: Vec<(u64, CodeId)>,
+    /// What is gone, oldest first.
+    gone: Vec<CodeId>,
+    next: u32,
+    names: FxHashMap<u64, (Rc<[u8]>, BlobKind)>,
+    debug_bytes: usize,
+    observed_ns: u64,
+    /// Where other code was found than the last observation had seen.
+    replaced: Vec<Range<u64>>,
+}
+
+impl Journal {
+    pub(super) fn new(structs: &VmStructs) -> Result<Self, TablesError> {
+        Ok(Self {
+            cache: CodeCacheLayout::of(structs)?,
+            layout: BlobLayout::of(structs)?,
+            heaps: Vec::new(),
+            codes: FxHashMap::default(),
+            current: Vec::new(),
+            gone: Vec::new(),
+            next: 0,
+            names: FxHashMap::default(),
+            debug_bytes: 0,
+            observed_ns: 0,
+            replaced: Vec::new(),
+        })
+    }
+
+    /// The block with number `id`, unless it is forgotten.
+    pub(super) fn code(&self, id: CodeId) -> Option<&Code> {
+        self.codes.get(&id.0)
+    }
+
+    /// The heaps' addresses, whether used or not.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        self.heaps.iter().map(|heap| heap.low..heap.end)
+    }
+
+    /// Where the interpreter is.
+    pub(super) fn interpreter(&self) -> Option<Range<u64>> {
+        let code = self.codes.values().find(|code| code.kind == BlobKind::Interpreter)?;
+        Some(code.blob.code..code.blob.code_end)
+    }
+
+    /// How many blocks there are, and bytes of debug information.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.current.len(), self.debug_bytes)
+    }
+
+    /// Looks at the code cache. `now_ns` is the time before the call, on the clock of the events.
+    pub(super) fn observe(
+        &mut self,
+        memory: &dyn Memory,
+        now_ns: u64,
+    ) -> Result<CodeChanges, Unreadable> {
+        self.heaps = self.cache.heaps(memory)?;
+        let mut changes = CodeChanges::default();
+        let seen = self.read_blobs(memory)?;
+        let old = std::mem::take(&mut self.current);
+        let mut old = old.into_iter().peekable();
+        for blob in seen {
+            while let Some((_, id)) = old.next_if(|&(address, _)| address < blob.address) {
+                self.retire(id, now_ns, &mut changes);
+            }
+            if let Some((_, id)) = old.next_if(|&(address, _)| address == blob.address) {
+                if self.codes.get(&id.0).is_some_and(|code| is_same(&code.blob, &blob)) {
+                    self.current.push((blob.address, id));
+                    continue;
+                }
+                self.retire(id, now_ns, &mut changes);
+            }
+            changes.n_new += usize::from(self.add(memory, blob, now_ns).is_some());
+        }
+        old.for_each(|(_, id)| self.retire(id, now_ns, &mut changes));
+        self.observed_ns = now_ns;
+        self.forget_old(now_ns);
+        changes.gone.sort_by_key(|range| range.start);
+        Ok(changes)
+    }
+
+    /// All blobs in use, by address.
+    fn read_blobs(&self, memory: &dyn Memory) -> Result<Vec<Blob>, Unreadable> {
+        let (mut blobs, mut bytes) = (Vec::new(), Vec::new());
+        let len = self.cache.header as usize + self.layout.header;
+        for heap in &self.heaps {
+            let blocks = heap.blocks(memory)?;
+            for run in blocks.chunk_by(|&block, &next| next - block < MAX_GAP_BYTES) {
+                let (first, last) = (run[0], run[run.len() - 1]);
+                // The last block may be smaller than a method's header.
+                let end = (last + len as u64).min(heap.committed);
+                bytes.resize((end - first) as usize, 0);
+                if memory.read(first, &mut bytes).is_ok() {
+                    let parsed = run.iter().filter_map(|&block| {
+                        let block_bytes = bytes.get((block - first) as usize..)?;
+                        self.parse(block, &block_bytes[..block_bytes.len().min(len)])
+                    });
+                    blobs.extend(parsed);
+                } else {
+                    blobs.extend(run.iter().filter_map(|&at| self.read_blob(memory, heap, at)));
+                }
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// The blob in the block at `block`, if it is in use.
+    fn read_blob(&self, memory: &dyn Memory, heap: &CodeHeap, block: u64) -> Option<Blob> {
+        let len = self.cache.header as usize + self.layout.header;
+        let len = len.min(heap.committed.checked_sub(block)? as usize);
+        self.parse(block, &memory.bytes(block, len).ok()?)
+    }
+
+    fn parse(&self, block: u64, bytes: &[u8]) -> Option<Blob> {
+        let is_used = *bytes.get(self.cache.used as usize)? == 1;
+        let header = bytes.get(self.cache.header as usize..)?;
+        is_used.then(|| self.layout.parse(block + self.cache.header, header)).flatten()
+    }
+
+    /// Gives `blob` a number and copies what is needed of it.
+    fn add(&mut self, memory: &dyn Memory, blob: Blob, now_ns: u64) -> Option<CodeId> {
+        if self.codes.len() >= MAX_CODES + MAX_GONE {
+            return None;
+        }
+        let (name, kind) = self.name(memory, blob.name)?;
+        let mut debug = None;
+        if kind.is_method() && self.debug_bytes < MAX_DEBUG_BYTES {
+            debug = DebugInfo::read(memory, &blob.debug).ok();
+        }
+        self.debug_bytes += debug.as_ref().map_or(0, DebugInfo::size_bytes);
+        let id = CodeId(self.next);
+        self.next = self.next.checked_add(1)?;
+        let place = self.current.partition_point(|&(address, _)| address < blob.address);
+        self.current.insert(place, (blob.address, id));
+        self.codes.insert(id.0, Code { blob, kind, name, debug, since_ns: now_ns, gone: None });
+        Some(id)
+    }
+
+    fn name(&mut self, memory: &dyn Memory, address: u64) -> Option<(Rc<[u8]>, BlobKind)> {
+        if let Some(known) = self.names.get(&address) {
+            return Some(known.clone());
+        }
+        let name: Rc<[u8]> = memory.text(address).ok()?.into();
+        let known = (name.clone(), BlobKind::of_name(&name));
+        // Names of methods are constants in the library; other names may be freed with their blob.
+        if known.1.is_method() && self.names.len() < MAX_NAMES {
+            self.names.insert(address, known.clone());
+        }
+        Some(known)
+    }
+
+    fn retire(&mut self, id: CodeId, now_ns: u64, changes: &mut CodeChanges) {
+        if let Some(code) = self.codes.get_mut(&id.0) {
+            code.gone = Some((self.observed_ns.max(code.since_ns), now_ns));
+            changes.gone.push(code.blob.code..code.blob.code_end);
+            self.gone.push(id);
+        }
+    }
+
+    fn forget_old(&mut self, now_ns: u64) {
+        let Self { gone, codes, debug_bytes, .. } = self;
+        let n_too_many = gone.len().saturating_sub(MAX_GONE);
+        let is_old = |id: &CodeId| {
+            let when = codes.get(&id.0).and_then(|code| code.gone);
+            when.is_none_or(|(_, gone_ns)| gone_ns.saturating_add(KEEP_GONE_NS) < now_ns)
+        };
+        let n = gone.iter().take_while(|id| is_old(id)).count().max(n_too_many);
+        for id in gone.drain(..n) {
+            let code = codes.remove(&id.0);
+            *debug_bytes -= code.and_then(|code| code.debug).map_or(0, |debug| debug.size_bytes());
+        }
+    }
+
+    /// What was at `pc` at `time_ns`. Reads the code cache where nothing is known.
+    pub(super) fn find(&mut self, memory: &dyn Memory, pc: u64, time_ns: u64) -> Option<Found> {
+        let known = self.current_at(pc);
+        let is_odd = |id: &CodeId| self.codes.get(&id.0).is_none_or(|code| !code.may_return_to(pc));
+        let current = match known {
+            // For all that is known no call returns there: it may be other code by now.
+            Some(id) if time_ns > self.observed_ns && is_odd(&id) => {
+                self.look(memory, pc, time_ns).or(Some(id))
+            }
+            Some(id) => Some(id),
+            None => self.look(memory, pc, time_ns),
+        };
+        if let Some(id) = current
+            && let Some(code) = self.codes.get(&id.0)
+            && code.since_ns <= time_ns
+        {
+            return Some(Found { id, since_ns: Some(code.since_ns), is_doubtful: false });
+        }
+        // The event is older than what is there now: what was there then, or might have been?
+        let mut candidates: Vec<CodeId> = Vec::new();
+        for &id in self.gone.iter().rev() {
+            let Some(code) = self.codes.get(&id.0).filter(|code| code.contains(pc)) else {
+                continue;
+            };
+            let Some((last_ns, gone_ns)) = code.gone else { continue };
+            if (code.since_ns..=last_ns).contains(&time_ns) {
+                return Some(Found { id, since_ns: None, is_doubtful: false });
+            }
+            // Between two looks one goes and the next comes.
+            if time_ns <= gone_ns {
+                candidates.push(id);
+            }
+        }
+        candidates.extend(current);
+        let may_return =
+            |id: &&CodeId| self.codes.get(&id.0).is_some_and(|code| code.may_return_to(pc));
+        let n_possible = candidates.iter().filter(may_return).count();
+        let id = *candidates.iter().find(may_return).or(candidates.first())?;
+        let is_doubtful = n_possible > 1 || n_possible == 0 && candidates.len() > 1;
+        Some(Found { id, since_ns: None, is_doubtful })
+    }
+
+    /// Where code was found to be gone between two observations, since the last call.
+    pub(super) fn take_replaced(&mut self) -> Vec<Range<u64>> {
+        std::mem::take(&mut self.replaced)
+    }
+
+    /// One past the last address of a block.
+    fn end(&self, id: CodeId) -> u64 {
+        self.codes.get(&id.0).map_or(0, |code| code.blob.address + code.blob.size)
+    }
+
+    fn current_at(&self, pc: u64) -> Option<CodeId> {
+        let next = self.current.partition_point(|&(address, _)| address <= pc);
+        let (_, id) = *self.current.get(next.checked_sub(1)?)?;
+        self.codes.get(&id.0).filter(|code| code.contains(pc)).map(|_| id)
+    }
+
+    /// Looks for code at `pc` that has come since the last observation.
+    fn look(&mut self, memory: &dyn Memory, pc: u64, time_ns: u64) -> Option<CodeId> {
+        memory.forget();
+        let heap = *self.heaps.iter().find(|heap| (heap.low..heap.end).contains(&pc))?;
+        // The heap may have grown since.
+        let heaps = self.cache.heaps(memory).ok()?;
+        let heap = heaps.into_iter().find(|new| new.low == heap.low)?;
+        let block = heap.block(memory, pc).ok()??;
+        let blob = self.read_blob(memory, &heap, block)?;
+        if !(blob.code..blob.code_end).contains(&pc) {
+            return None;
+        }
+        let first = self.current.partition_point(|&(_, id)| self.end(id) <= blob.address);
+        let n_covered =
+            self.current[first..].partition_point(|&(start, _)| start < blob.address + blob.size);
+        let covered = first..first + n_covered;
+        if let [(address, id)] = self.current[covered.clone()]
+            && address == blob.address
+            && self.codes.get(&id.0).is_some_and(|code| is_same(&code.blob, &blob))
+        {
+            return Some(id);
+        }
+        let gone: Vec<(u64, CodeId)> = self.current.drain(covered).collect();
+        let mut changes = CodeChanges::default();
+        gone.into_iter().for_each(|(_, id)| self.retire(id, time_ns, &mut changes));
+        self.replaced.append(&mut changes.gone);
+        // It was there when the event happened, for the event's stack leads through it.
+        self.add(memory, blob, time_ns)
+    }
+}
+
+/// Whether what is seen at a place is what was there before.
+fn is_same(old: &Blob, new: &Blob) -> bool {
+    (old.size, old.name, old.code, old.code_end, old.frame_bytes)
+        == (new.size, new.name, new.code, new.code_end, new.frame_bytes)
+        && (old.compile_id, old.method) == (new.compile_id, new.method)
+}
