@@ -35,7 +35,7 @@ pub(crate) struct Options {
     tools: Vec<Tool>,
 
     /// Stop after this many pairs of memtrace, however wide the interval
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 160)]
     max_pairs: usize,
 
     /// Run this many pairs of each other tool
