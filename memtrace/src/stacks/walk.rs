@@ -20,6 +20,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) used: u64,
     /// Whether there was more stack than was copied.
     pub(super) cut: bool,
+    /// Whether a part of the copy is zeros because it could not be read.
+    pub(super) has_holes: bool,
     /// Return addresses that return probes have replaced.
     pub(super) mends: &'a [Mend],
 }
@@ -107,7 +109,7 @@ impl Walk<'_> {
             Step::Anonymous if self.is_jvm => Err(End::Java),
             Step::Anonymous => Err(End::Broken(Break::Anonymous)),
             Step::ReturnProbe => Err(End::Broken(Break::ForeignProbe)),
-            Step::Nowhere if self.regs.ip == 0 && !frames.is_empty() => Err(End::First),
+            Step::Nowhere if self.regs.ip == 0 && !frames.is_empty() => Err(self.end_at_zero()),
             Step::Nowhere => Err(End::Broken(Break::Nowhere)),
         }
     }
@@ -155,6 +157,11 @@ impl Walk<'_> {
         if offset < self.snapshot.stack.len() as u64 { Ok(()) } else { Err(End::Truncated) }
     }
 
+    /// Nobody calls a thread's first function; but where the copy has holes, the zero may be one of them.
+    fn end_at_zero(&self) -> End {
+        if self.snapshot.has_holes && !self.is_at_the_top() { End::Truncated } else { End::First }
+    }
+
     /// Whether there is no stack above this frame. The dynamic linker's first instructions have no unwind information;
     /// the kernel begins the stack with what they find there.
     fn is_at_the_top(&self) -> bool {
@@ -189,7 +196,7 @@ impl Walk<'_> {
         let bytes = offset.and_then(|offset| self.snapshot.stack.get(offset..)?.first_chunk::<8>());
         match bytes {
             Some(bytes) => Ok(u64::from_le_bytes(*bytes)),
-            None if self.snapshot.cut && address > self.snapshot.regs.sp => Err(End::Truncated),
+            None if self.snapshot.cut && address >= self.snapshot.regs.sp => Err(End::Truncated),
             None => Err(End::Broken(Break::Rule)),
         }
     }
@@ -197,4 +204,45 @@ impl Walk<'_> {
 
 fn add(base: u64, offset: i32) -> u64 {
     base.wrapping_add_signed(i64::from(offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: u64 = 0x40_0000;
+    const SP: u64 = 0x7000_0000;
+
+    /// Each function keeps nothing on the stack but its return address.
+    fn step_at(pc: u64) -> Step {
+        let frame = Rule::Frame { cfa: Cfa::Sp(8), bp: Saved::Same, bx: Saved::Same };
+        if pc >> 16 == CODE >> 16 { Step::Rule(frame) } else { Step::Nowhere }
+    }
+
+    fn walked(words: &[u64], used: u64, has_holes: bool) -> (usize, End) {
+        let stack: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let regs = Regs { ip: CODE, sp: SP, ..Regs::default() };
+        let cut = (stack.len() as u64) < used;
+        let snapshot = Snapshot { regs, stack: &stack, used, cut, has_holes, mends: &[] };
+        let mut frames = Vec::new();
+        let end = walk(step_at, false, &snapshot, &mut frames);
+        (frames.len(), end)
+    }
+
+    /// A zero is the end of a stack, but not of one with holes, unless nothing lies above it.
+    #[test]
+    fn zeros() {
+        let c = CODE + 5;
+        // (stack, bytes that there were, whether it has holes, frames, end)
+        let cases: [(&[u64], u64, bool, usize, End); 5] = [
+            (&[c, 0, 0, 0], 32, false, 2, End::First),
+            (&[c, 0, 0, 0], 32, true, 2, End::Truncated),
+            (&[c, c, c, 0], 32, true, 4, End::First),
+            (&[c, 0, 0, 0], 0, false, 2, End::First),
+            (&[], 32, false, 1, End::Truncated),
+        ];
+        for (words, used, has_holes, n, end) in cases {
+            assert_eq!(walked(words, used, has_holes), (n, end), "{words:x?} {used} {has_holes}");
+        }
+    }
 }
