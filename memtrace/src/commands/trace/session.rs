@@ -127,10 +127,7 @@ impl Session {
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
     pub(super) fn drain(&mut self, ring: &mut Ring) -> bool {
         let (began, began_ns) = (Instant::now(), clock::now_ns());
-        if !self.read_code_maps() && self.probes.tells_code_maps() {
-            // Some of what was told was lost.
-            self.live.iter().for_each(|&tgid| self.stacks.refresh(tgid));
-        }
+        self.read_code_maps();
         let mut n_taken = 0_u32;
         let is_empty = ring.read(|record| {
             self.take(record);
@@ -328,17 +325,26 @@ impl Session {
     /// Process `tgid` has code that is new: how to unwind it is noted now, while the events behind wait.
     fn code_changed(&mut self, tgid: u32) {
         if !self.read_code_maps() {
-            self.stacks.refresh(tgid);
-            self.code_is_new.insert(tgid);
+            self.read_map_of_code(tgid);
         }
     }
 
-    /// Takes what perf tells of mapped code; `false` where it doesn't tell, or not all of it.
+    /// Takes what perf tells of mapped code; `false` where it doesn't tell. Where it lost some of it, nobody knows whose
+    /// that was: all maps are read instead.
     fn read_code_maps(&mut self) -> bool {
         let Self { probes, code, live, .. } = self;
         let tells = probes.read_code_maps(|record| code.take(record));
-        let has_lost = code.claim(|tgid| live.contains(&tgid));
-        tells && !has_lost
+        let n_lost = code.claim(|tgid| live.contains(&tgid));
+        if n_lost > 0 {
+            self.own.code_maps += n_lost;
+            self.live.clone().into_iter().for_each(|tgid| self.read_map_of_code(tgid));
+        }
+        tells
+    }
+
+    fn read_map_of_code(&mut self, tgid: u32) {
+        self.stacks.refresh(tgid);
+        self.code_is_new.insert(tgid);
     }
 
     /// Lets happen to the code what happened to it up to `time_ns`: events are resolved against the code of their time.
