@@ -110,6 +110,10 @@ impl Ledger {
         self.first_ns.get_or_insert(event.time_ns);
         self.last_ns = self.last_ns.max(event.time_ns);
         self.fold_threads();
+        // A thread whose end is all that is told of it, or is told once more, is no row.
+        if let What::Exit { ended, .. } = event.what {
+            return self.exit(event, ended);
+        }
         let thread = self.threads.index(event.tgid, event.tid);
         if let Some(kind) = event.what.kind() {
             self.n_by_kind[kind.0 as usize] += 1;
@@ -123,7 +127,6 @@ impl Ledger {
             }
             What::Fork { child, followed } => self.fork(event, child, followed),
             What::Exec => self.exec(event),
-            What::Exit { ended, .. } => self.exit(event, ended),
             _ => self.memory(event, thread),
         }
     }

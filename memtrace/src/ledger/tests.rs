@@ -161,6 +161,18 @@ fn ends() {
     }
 }
 
+/// The end of a thread that nothing is known of is no thread, also where it is told once more.
+#[test]
+fn unknown_ends() {
+    let mut ledger = Ledger::default();
+    let ended = What::Exit { ended: true, code: 0 };
+    [mmap(1, 0, 0x1000), event(1, 0, ended), event(1, 0, ended), event(9, 0, ended)]
+        .iter()
+        .for_each(|event| ledger.apply(event));
+    assert_eq!(ledger.threads().len(), 1);
+    assert_eq!(of_thread(&ledger, 1), (0x1000, 0x1000));
+}
+
 /// What events told of while the map was read is theirs and not counted as before, too; later it was there before.
 #[test]
 fn while_the_map_is_read() {

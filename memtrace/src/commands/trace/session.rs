@@ -150,8 +150,8 @@ impl Session {
     }
 
     /// What is due once a second: resident bytes, losses, and the file.
-    pub(super) fn tick(&mut self) {
-        self.drop_ended();
+    pub(super) fn tick(&mut self, ring: &mut Ring) {
+        self.drop_ended(ring);
         self.sample();
         self.tell_losses();
         self.records.flush();
@@ -236,11 +236,19 @@ impl Session {
     }
 
     /// Processes whose end the kernel side could not tell, because the ring buffer was full.
-    fn drop_ended(&mut self) {
-        let ended: Vec<u32> =
+    fn drop_ended(&mut self, ring: &mut Ring) {
+        let looks_ended: Vec<u32> =
             self.live.iter().copied().filter(|&tgid| !target::is_alive(tgid)).collect();
+        if looks_ended.is_empty() {
+            return;
+        }
+        // Its end may be told in the ring buffer, behind other events of it.
         let time_ns = clock::now_ns();
-        for tgid in ended {
+        while !self.drain(ring) && self.newest_ns <= time_ns {}
+        for tgid in looks_ended {
+            if !self.live.contains(&tgid) {
+                continue;
+            }
             self.ended(tgid);
             let what = What::Exit { ended: true, code: 0 };
             let stack = StackId::NOT_KEPT;
