@@ -287,6 +287,8 @@ impl Ledger {
         if !ended {
             return;
         }
+        // Of threads that end at once the kernel side may tell one end only.
+        self.end_threads(event.tgid, None);
         if self.processes.get(&event.tgid).is_some_and(|process| process.is_child) {
             self.end_image(event);
         } else {
@@ -296,7 +298,15 @@ impl Ledger {
         }
     }
 
+    fn end_threads(&mut self, tgid: u32, but: Option<u32>) {
+        for thread in self.threads.end_all(tgid, but) {
+            self.streams.forget_thread(thread);
+        }
+    }
+
     fn exec(&mut self, event: &Event) {
+        // The thread that executes takes the first one's id, and is the only one that is left.
+        self.end_threads(event.tgid, Some(event.tid));
         let is_child = self.end_image(event);
         self.processes.insert(event.tgid, Process { is_child, ..Process::default() });
     }

@@ -173,6 +173,25 @@ fn unknown_ends() {
     assert_eq!(of_thread(&ledger, 1), (0x1000, 0x1000));
 }
 
+/// With its process ends every thread of it, and with a new image every thread but one.
+#[test]
+fn threads_that_end_together() {
+    // (what happened to the process, the threads that have not ended)
+    let cases = [
+        (event(2, 0, What::Exit { ended: false, code: 0 }), vec![PID, 3, 200]),
+        (event(2, 0, What::Exit { ended: true, code: 0 }), vec![200]),
+        (event(PID, 0, What::Exec), vec![PID, 200]),
+    ];
+    for (last, left) in cases {
+        let mut ledger = Ledger::default();
+        [PID, 2, 3].iter().for_each(|&tid| ledger.apply(&mmap(tid, 0, 0x1000)));
+        ledger.apply(&event(PID, 0, What::Fork { child: 200, followed: true }));
+        ledger.apply(&last);
+        let lives = ledger.threads().iter().filter(|thread| !thread.ended);
+        assert_eq!(lives.map(|thread| thread.tid).collect::<Vec<_>>(), left, "{last:?}");
+    }
+}
+
 /// What events told of while the map was read is theirs and not counted as before, too; later it was there before.
 #[test]
 fn while_the_map_is_read() {
