@@ -45,6 +45,8 @@ pub struct Before {
     pub access: bool,
     /// Whether it is the heap that `brk` moves the end of.
     pub is_brk: bool,
+    /// When it was read, or later. Events up to then may tell of it, too.
+    pub read_ns: u64,
 }
 
 /// Everything that was given back though nobody was seen obtaining it, and the like.
@@ -133,14 +135,14 @@ impl Ledger {
 
     /// Takes note of what was mapped before tracing began, and is not known yet.
     ///
-    /// A process goes on while its map is read. So whoever reads takes a sample afterwards: of two that tell of the
-    /// same memory, the map and an event up to that sample, the event is right, and the memory is counted once.
+    /// A process goes on while its map is read: of two that tell of the same memory, the map and an event up to the end
+    /// of the reading, the event is right, and the memory is counted once.
     pub fn before(&mut self, tgid: u32, mapping: Before) {
         if mapping.end > MAX_ADDRESS || mapping.start > mapping.end {
             return;
         }
         let process = self.processes.entry(tgid).or_default();
-        process.settled_ns = self.last_ns;
+        process.settled_ns = process.settled_ns.max(mapping.read_ns);
         let marked = process.regions.mark_before(mapping.start, mapping.end, mapping.access);
         // As many processes as a trace file likes may claim a whole address space each.
         self.counts.before_bytes = self.counts.before_bytes.saturating_add(marked);

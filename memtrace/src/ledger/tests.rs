@@ -116,8 +116,8 @@ fn mapped_and_live() {
 #[test]
 fn before() {
     let mut ledger = Ledger::default();
-    ledger.before(PID, Before { start: 0x1000, end: 0x5000, access: true, is_brk: false });
-    ledger.before(PID, Before { start: 0x8000, end: 0x9000, access: true, is_brk: true });
+    ledger.before(PID, Before { start: 0x1000, end: 0x5000, access: true, is_brk: false, read_ns: 0 });
+    ledger.before(PID, Before { start: 0x8000, end: 0x9000, access: true, is_brk: true, read_ns: 0 });
     ledger.apply(&munmap(1, 0x2000, 0x1000));
     ledger.apply(&brk(0xa000));
     let counts = ledger.counts();
@@ -211,9 +211,10 @@ fn while_the_map_is_read() {
     ];
     for (events, mapped_and_live, before_and_back) in cases {
         let mut ledger = Ledger::default();
-        ledger.sample(Sample { time_ns: 50, rss_bytes: 1, swap_bytes: 0 });
-        ledger.before(PID, Before { start: p, end: 5 * p, access: true, is_brk: false });
-        ledger.before(PID, Before { start: 0xc000, end: 0x10000, access: true, is_brk: true });
+        // Later than the reading: what is between was there before.
+        ledger.sample(Sample { time_ns: 99, rss_bytes: 1, swap_bytes: 0 });
+        ledger.before(PID, Before { start: p, end: 5 * p, access: true, is_brk: false, read_ns: 50 });
+        ledger.before(PID, Before { start: 0xc000, end: 0x10000, access: true, is_brk: true, read_ns: 50 });
         events.iter().for_each(|event| ledger.apply(event));
         assert_eq!(of_thread(&ledger, 1), mapped_and_live, "{events:?}");
         let counts = ledger.counts();
@@ -226,7 +227,7 @@ fn while_the_map_is_read() {
 #[test]
 fn heap_that_begins() {
     let mut ledger = Ledger::default();
-    ledger.before(PID, Before { start: 0x8123, end: 0x8123, access: true, is_brk: true });
+    ledger.before(PID, Before { start: 0x8123, end: 0x8123, access: true, is_brk: true, read_ns: 0 });
     ledger.apply(&brk(0xa000));
     assert_eq!((of_thread(&ledger, 1), ledger.counts().before_bytes), ((0x1000, 0x1000), 0));
 }

@@ -114,7 +114,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes note of what was mapped before. A sample has to follow: it tells the ledger until when the map was read.
+    /// Takes note of what was mapped before.
     fn read_map(&mut self) {
         let root = self.root;
         let (reading, mappings) = Reading::new(root, &self.probes, self.reading);
@@ -142,7 +142,6 @@ impl Session {
         }
         if self.reading.is_some_and(|reading| reading.is_outdated(&self.probes)) {
             self.read_map();
-            self.sample();
         }
         let reached_ns = if is_empty { began_ns } else { self.newest_ns };
         self.release(reached_ns.saturating_sub(WINDOW_NS));
