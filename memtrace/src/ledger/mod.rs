@@ -26,7 +26,7 @@ pub use threads::{NameFrom, Thread};
 pub use totals::{Total, Totals};
 
 use regions::{Given, Piece, Regions, given};
-use streams::{Ended, Open, Opened, Streams};
+use streams::{Ended, Open, Streams};
 use threads::Threads;
 
 /// No address of user space is larger (Linux on x86-64 with five-level page tables); what claims to be is passed over.
@@ -235,21 +235,17 @@ impl Ledger {
     }
 
     fn stream_init(&mut self, event: &Event, thread: u32, kind: StreamKind, address: u64) {
+        if self.streams.is_of_java(event.tgid, address, kind, thread) {
+            return self.take_back(thread, kind.init());
+        }
+        if let Some(same) = self.streams.take_native(event.tgid, address, kind, thread) {
+            self.totals.unopen(same.owner);
+            self.take_back(thread, same.kind.init());
+        }
         let owner = self.totals.index(thread, event.stack);
-        match self.streams.open(event.tgid, address, Open { kind, owner, thread }) {
-            Opened::New => {}
-            Opened::AsJava => {
-                self.n_by_kind[kind.init().0 as usize] -= 1;
-                return;
-            }
-            Opened::Same(old) => {
-                self.totals.unopen(old.owner);
-                self.n_by_kind[old.kind.init().0 as usize] -= 1;
-            }
-            Opened::Replaced(old) => {
-                self.counts.streams_end_missed += 1;
-                self.totals.end(old.owner);
-            }
+        if let Some(old) = self.streams.open(event.tgid, address, Open { kind, owner, thread }) {
+            self.counts.streams_end_missed += 1;
+            self.totals.end(old.owner);
         }
         self.totals.open(owner);
     }
@@ -260,9 +256,16 @@ impl Ledger {
                 self.totals.end(open.owner);
                 *self.ended_by.entry((open.thread, thread)).or_default() += 1;
             }
-            Ended::Same => self.n_by_kind[kind.end().0 as usize] -= 1,
+            Ended::Same => self.take_back(thread, kind.end()),
             Ended::Before => self.counts.streams_ended_before += 1,
         }
+    }
+
+    /// What was counted turned out to be a part of something else that is counted.
+    fn take_back(&mut self, thread: u32, kind: Kind) {
+        let n = &mut self.n_by_kind[kind.0 as usize];
+        *n = n.saturating_sub(1);
+        self.threads.uncount_event(thread);
     }
 
     fn fork(&mut self, event: &Event, child: u32, followed: bool) {

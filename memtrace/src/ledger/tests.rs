@@ -287,3 +287,20 @@ fn streams() {
         );
     }
 }
+
+/// A stream that zlib's own functions tell of once more counts once with its thread, and at its stack only.
+#[test]
+fn streams_told_twice() {
+    let native = |what| event(1, 7, what);
+    let kind = StreamKind::Inflate;
+    let opens = native(What::StreamInit { kind, address: 8 });
+    let ends = native(What::StreamEnd { kind, address: 8 });
+    for events in [[opens, init(1, 8), end(1, 8), ends], [init(1, 8), opens, end(1, 8), ends]] {
+        let mut ledger = Ledger::default();
+        events.iter().for_each(|event| ledger.apply(event));
+        assert_eq!(ledger.threads()[0].n_events, 2, "{events:?}");
+        let stacks: Vec<_> = ledger.totals().iter().map(|total| total.stack).collect();
+        assert_eq!(stacks, [StackId(1)], "{events:?}");
+        assert_eq!((ledger.n(Kind::INFLATE_INIT), ledger.n(Kind::INFLATER_INIT)), (0, 1));
+    }
+}

@@ -133,6 +133,13 @@ impl Threads {
         }
     }
 
+    /// Takes an event back that is part of another one.
+    pub(super) fn uncount_event(&mut self, index: u32) {
+        if let Some(thread) = self.all.get_mut(index as usize) {
+            thread.n_events = thread.n_events.saturating_sub(1);
+        }
+    }
+
     /// Whether there are so many threads that some should be put together.
     pub(super) fn wants_folding(&self) -> bool {
         self.all.len() >= MAX_THREADS && self.n_since_fold >= FOLD_EVERY
