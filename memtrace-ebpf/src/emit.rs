@@ -1,5 +1,7 @@
 //! The one way out: an event with a copy of the stack, or a counted loss.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_ringbuf_query};
 use memtrace_common::{
     Counter, EventHeader, Kind, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES,
@@ -166,6 +168,7 @@ fn copy_pages<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> (u32, u32) 
     let mut has_holes = (result != 0) as u32;
     let mut copied = first;
     for _ in 0..n / PAGE {
+        copied = opaque(copied);
         if copied > n - PAGE {
             break;
         }
@@ -180,6 +183,7 @@ fn copy_pages<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> (u32, u32) 
     // Of the last page what fits, from its beginning on: by halves, for the verifier wants constant sizes.
     let mut size = PAGE / 2;
     while size > 0 {
+        copied = opaque(copied);
         if copied <= n - size {
             // SAFETY: `size` bytes fit behind `copied` bytes, as was just checked.
             let result = unsafe { copy_part(stack, copied, sp, size) };
@@ -195,6 +199,14 @@ fn copy_pages<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> (u32, u32) 
     (if used == 0 || used > n { n as u32 } else { used as u32 }, has_holes)
 }
 
+/// `value`, of which the compiler knows nothing: what the verifier sees checked is what is used.
+#[inline(always)]
+fn opaque(mut value: u64) -> u64 {
+    // SAFETY: it moves a register to itself.
+    unsafe { asm!("{value} = {value}", value = inout(reg) value) };
+    value
+}
+
 /// Copies `size` bytes from `sp + at` to `stack + at`; not 0 if they can't be read, and then they are zeros.
 ///
 /// # Safety
@@ -205,7 +217,7 @@ unsafe fn copy_part(stack: *mut u8, at: u64, sp: u64, size: u64) -> i64 {
     // SAFETY: the caller's; the helper checks the source.
     unsafe {
         bpf_probe_read_user(
-            stack.add(at as usize).cast(),
+            stack.add(opaque(at) as usize).cast(),
             size as u32,
             (sp.wrapping_add(at)) as *const _,
         )
