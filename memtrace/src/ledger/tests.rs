@@ -116,8 +116,12 @@ fn mapped_and_live() {
 #[test]
 fn before() {
     let mut ledger = Ledger::default();
-    ledger.before(PID, Before { start: 0x1000, end: 0x5000, access: true, is_brk: false, read_ns: 0 });
-    ledger.before(PID, Before { start: 0x8000, end: 0x9000, access: true, is_brk: true, read_ns: 0 });
+    ledger.before(
+        PID,
+        Before { start: 0x1000, end: 0x5000, access: true, is_brk: false, read_ns: 0 },
+    );
+    ledger
+        .before(PID, Before { start: 0x8000, end: 0x9000, access: true, is_brk: true, read_ns: 0 });
     ledger.apply(&munmap(1, 0x2000, 0x1000));
     ledger.apply(&brk(0xa000));
     let counts = ledger.counts();
@@ -213,8 +217,12 @@ fn while_the_map_is_read() {
         let mut ledger = Ledger::default();
         // Later than the reading: what is between was there before.
         ledger.sample(Sample { time_ns: 99, rss_bytes: 1, swap_bytes: 0 });
-        ledger.before(PID, Before { start: p, end: 5 * p, access: true, is_brk: false, read_ns: 50 });
-        ledger.before(PID, Before { start: 0xc000, end: 0x10000, access: true, is_brk: true, read_ns: 50 });
+        ledger
+            .before(PID, Before { start: p, end: 5 * p, access: true, is_brk: false, read_ns: 50 });
+        ledger.before(
+            PID,
+            Before { start: 0xc000, end: 0x10000, access: true, is_brk: true, read_ns: 50 },
+        );
         events.iter().for_each(|event| ledger.apply(event));
         assert_eq!(of_thread(&ledger, 1), mapped_and_live, "{events:?}");
         let counts = ledger.counts();
@@ -227,7 +235,8 @@ fn while_the_map_is_read() {
 #[test]
 fn heap_that_begins() {
     let mut ledger = Ledger::default();
-    ledger.before(PID, Before { start: 0x8123, end: 0x8123, access: true, is_brk: true, read_ns: 0 });
+    ledger
+        .before(PID, Before { start: 0x8123, end: 0x8123, access: true, is_brk: true, read_ns: 0 });
     ledger.apply(&brk(0xa000));
     assert_eq!((of_thread(&ledger, 1), ledger.counts().before_bytes), ((0x1000, 0x1000), 0));
 }

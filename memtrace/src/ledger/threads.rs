@@ -116,8 +116,7 @@ impl Threads {
     pub(super) fn end_all(&mut self, tgid: u32, but: Option<u32>) -> Vec<u32> {
         let Self { all, current, .. } = self;
         let is_of = |index: u32| all.get(index as usize).is_some_and(|it| it.tgid == tgid);
-        let ended =
-            current.extract_if(|&tid, &mut index| Some(tid) != but && is_of(index));
+        let ended = current.extract_if(|&tid, &mut index| Some(tid) != but && is_of(index));
         let ended: Vec<u32> = ended.map(|(_, index)| index).collect();
         for &index in &ended {
             if let Some(thread) = all.get_mut(index as usize).filter(|it| it.tid != 0) {

@@ -348,12 +348,8 @@ mod tests {
     #[test]
     fn in_part() {
         let old = Rc::new(Module::new("old".into(), Source::Unreadable(String::new())));
-        let area = |start, end, offset| Area {
-            start,
-            end,
-            offset,
-            what: What::Module(old.clone()),
-        };
+        let area =
+            |start, end, offset| Area { start, end, offset, what: What::Module(old.clone()) };
         let jit = |start, end| Area { start, end, offset: 0, what: What::Anonymous };
         // (what comes to lie over 10..50 and 60..90 of the file, whether it is other code, what lies where then)
         type Case = (Area, bool, &'static [(u64, u64, u64)]);
@@ -364,7 +360,11 @@ mod tests {
             (jit(40, 70), true, &[(10, 40, 110), (40, 70, 0), (70, 90, 170)]),
             (jit(0, 99), true, &[(0, 99, 0)]),
             (jit(50, 60), false, &[(10, 50, 110), (50, 60, 0), (60, 90, 160)]),
-            (area(20, 30, 120), false, &[(10, 20, 110), (20, 30, 120), (30, 50, 130), (60, 90, 160)]),
+            (
+                area(20, 30, 120),
+                false,
+                &[(10, 20, 110), (20, 30, 120), (30, 50, 130), (60, 90, 160)],
+            ),
         ];
         for (new, is_changed, want) in cases {
             let mut modules = Modules::default();

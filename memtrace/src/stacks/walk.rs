@@ -280,7 +280,11 @@ mod tests {
             (&[], 32, false, 1, End::Truncated),
         ];
         for (words, used, has_holes, n, end) in cases {
-            assert_eq!(walked(words, used, has_holes, &[]), (n, end), "{words:x?} {used} {has_holes}");
+            assert_eq!(
+                walked(words, used, has_holes, &[]),
+                (n, end),
+                "{words:x?} {used} {has_holes}"
+            );
         }
     }
 

@@ -101,6 +101,8 @@ mod tests {
         let began_ns = clock::now_ns();
         let before = mappings(std::process::id());
         assert_eq!(before.iter().filter(|mapping| mapping.is_brk).count(), 1);
-        assert!(before.iter().all(|mapping| (began_ns..=clock::now_ns()).contains(&mapping.read_ns)));
+        assert!(
+            before.iter().all(|mapping| (began_ns..=clock::now_ns()).contains(&mapping.read_ns))
+        );
     }
 }
