@@ -84,8 +84,8 @@ shared! {
         pub stack_bytes: u32,
         /// How many of `mends` are set.
         pub n_mends: u32,
-        /// Always 0; keeps the size a multiple of 8.
-        pub reserved: u32,
+        /// Not 0 if a part of the copied stack could not be read and is zeros.
+        pub has_holes: u32,
     }
 }
 const _: () = assert!(size_of::<EventHeader>() == 232);

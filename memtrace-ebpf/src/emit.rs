@@ -1,5 +1,7 @@
 //! The one way out: an event with a copy of the stack, or a counted loss.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::generated::{bpf_probe_read_user, bpf_ringbuf_query};
 use memtrace_common::{
     Counter, EventHeader, Kind, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES,
@@ -112,12 +114,12 @@ fn send<const N: usize>(
     header.tid = what.ids.tid;
     header.kind = what.kind.0;
     header.n_mends = mends(what, nesting, &mut header.mends);
-    header.reserved = 0;
+    header.has_holes = 0;
     header.stack_bytes = 0;
     if N > 0 {
         // SAFETY: the stack part lies inside the reserved record.
         let stack = unsafe { (&raw mut (*record).stack).cast::<u8>() };
-        header.stack_bytes = copy_stack::<N>(stack, what.regs.sp, used);
+        (header.stack_bytes, header.has_holes) = copy_stack::<N>(stack, what.regs.sp, used);
     }
     entry.submit(wake_flag(what, wake));
 }
@@ -136,54 +138,90 @@ fn mends(what: &What, nesting: Option<&Nesting>, into: &mut [Mend; MAX_MENDS]) -
     n + 1
 }
 
-/// Copies the stack from `sp` on, `used` bytes or as much as fits, and tells how many came.
+/// Copies the stack from `sp` on, `used` bytes or as much as fits. Tells how many came, and not 0 if there are holes.
 #[inline(always)]
-fn copy_stack<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> u32 {
+fn copy_stack<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> (u32, u32) {
     let want = if used == 0 || used > N as u64 { N as u64 } else { used };
     // SAFETY: `stack` has room for N >= `want` bytes; the helper checks the source.
     if unsafe { bpf_probe_read_user(stack.cast(), want as u32, sp as *const _) } == 0 {
-        return want as u32;
+        return (want as u32, 0);
     }
     count(Counter::STACK_FAULT);
     copy_pages::<N>(stack, sp, used)
 }
 
-/// Copies page by page. A page that can't be read has never been touched (a buffer that is used in part): it stays
-/// zeros, and what lies above it is copied all the same. Where the end of the stack is not known, it is the end.
+/// Copies page by page. A page that can't be read was never touched (a buffer that is used in part), or is swapped out
+/// or without access, with frames in it: it is zeros, it is told, and what lies above it is copied all the same. Where
+/// the end of the stack is not known, it is the end.
 #[inline(always)]
-fn copy_pages<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> u32 {
+fn copy_pages<const N: usize>(stack: *mut u8, sp: u64, used: u64) -> (u32, u32) {
     let n = N as u64;
     if n < PAGE {
-        return 0;
+        return (0, 0);
     }
-    // The last page's worth first: it seldom begins at a page, and what the loop copies below is right.
-    // SAFETY: the last PAGE of N bytes; the helper checks the source, and leaves zeros where it can't be read.
-    unsafe {
-        bpf_probe_read_user(
-            stack.add(N - PAGE as usize).cast(),
-            PAGE as u32,
-            (sp + n - PAGE) as *const _,
-        )
-    };
     let first = PAGE - (sp & (PAGE - 1));
     // SAFETY: `first` is at most a page and N is no less; the helper checks the source.
-    unsafe { bpf_probe_read_user(stack.cast(), first as u32, sp as *const _) };
+    let result = unsafe { bpf_probe_read_user(stack.cast(), first as u32, sp as *const _) };
+    if result != 0 && used == 0 {
+        return (0, 0);
+    }
+    let mut has_holes = (result != 0) as u32;
     let mut copied = first;
-    for _ in 0..(n / PAGE) {
+    for _ in 0..n / PAGE {
+        copied = opaque(copied);
         if copied > n - PAGE {
             break;
         }
         // SAFETY: a page fits behind `copied` bytes, as was just checked.
-        let page = unsafe { stack.add(copied as usize) };
-        // SAFETY: as above; the helper checks the source.
-        let result =
-            unsafe { bpf_probe_read_user(page.cast(), PAGE as u32, (sp + copied) as *const _) };
+        let result = unsafe { copy_part(stack, copied, sp, PAGE) };
         if result != 0 && used == 0 {
-            return copied as u32;
+            return (copied as u32, 0);
         }
+        has_holes |= (result != 0 && copied < used) as u32;
         copied += PAGE;
     }
-    if used == 0 || used > n { n as u32 } else { used as u32 }
+    // Of the last page what fits, from its beginning on: by halves, for the verifier wants constant sizes.
+    let mut size = PAGE / 2;
+    while size > 0 {
+        copied = opaque(copied);
+        if copied <= n - size {
+            // SAFETY: `size` bytes fit behind `copied` bytes, as was just checked.
+            let result = unsafe { copy_part(stack, copied, sp, size) };
+            if result != 0 && used == 0 {
+                return (copied as u32, 0);
+            }
+            // What lies beyond the stack's end may not be there.
+            has_holes |= (result != 0 && copied < used) as u32;
+            copied += size;
+        }
+        size /= 2;
+    }
+    (if used == 0 || used > n { n as u32 } else { used as u32 }, has_holes)
+}
+
+/// `value`, of which the compiler knows nothing: what the verifier sees checked is what is used.
+#[inline(always)]
+fn opaque(mut value: u64) -> u64 {
+    // SAFETY: it moves a register to itself.
+    unsafe { asm!("{value} = {value}", value = inout(reg) value) };
+    value
+}
+
+/// Copies `size` bytes from `sp + at` to `stack + at`; not 0 if they can't be read, and then they are zeros.
+///
+/// # Safety
+///
+/// `stack` has room for `at + size` bytes.
+#[inline(always)]
+unsafe fn copy_part(stack: *mut u8, at: u64, sp: u64, size: u64) -> i64 {
+    // SAFETY: the caller's; the helper checks the source.
+    unsafe {
+        bpf_probe_read_user(
+            stack.add(opaque(at) as usize).cast(),
+            size as u32,
+            (sp.wrapping_add(at)) as *const _,
+        )
+    }
 }
 
 #[inline(always)]

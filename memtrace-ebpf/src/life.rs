@@ -47,6 +47,10 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let old_tid: i32 = ctx.arg(1);
+    // A thread other than the first has the first one's id from now on, and its own never ends.
+    if old_tid as u32 != ids.tid {
+        threads::forget(old_tid as u32);
+    }
     debug!(&ctx, "exec: {}", ids.tgid);
     emit(&life(Kind::EXEC, ids, [old_tid as u64, 0, 0, 0, 0]), Wake::Now);
     0

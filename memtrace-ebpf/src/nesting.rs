@@ -6,7 +6,7 @@
 
 use memtrace_common::{Counter, MAX_MENDS, Mend};
 
-use crate::counters::count;
+use crate::counters::{count, is_on};
 
 /// One probed function that has not returned.
 #[repr(C)]
@@ -50,12 +50,16 @@ impl Nesting {
         self.n = n as u64 + 1;
     }
 
-    /// Takes the call whose return address stood at `slot`.
+    /// Takes the call whose return address stood at `slot`; one that is not there is counted.
     #[inline(always)]
     pub(crate) fn pop(&mut self, slot: u64) -> Option<&Call> {
         self.drop_below(slot);
         let last = (self.n as usize).wrapping_sub(1);
         if last >= MAX_MENDS || self.calls[last].mend.slot != slot {
+            // One that there was no room for has been counted already.
+            if last != MAX_MENDS - 1 && is_on() {
+                count(Counter::ENTRY_MISSED);
+            }
             return None;
         }
         self.n = last as u64;
@@ -71,6 +75,12 @@ impl Nesting {
             }
         }
         self.n as u32
+    }
+
+    /// Drops all calls: the thread ends.
+    #[inline(always)]
+    pub(crate) fn drop_all(&mut self) {
+        self.drop_below(u64::MAX);
     }
 
     /// Drops calls that were left without a return (longjmp, a lost return): the stack has shrunk past their slots.

@@ -45,9 +45,11 @@ pub(crate) fn get_or_add(tid: u32) -> Option<&'static mut Thread> {
     get(tid)
 }
 
-/// Forgets thread `tid`, which ends.
+/// Forgets thread `tid`, which ends. What it is in will not return, which is counted.
 #[inline(always)]
 pub(crate) fn forget(tid: u32) {
     // Many threads never made a call that is traced.
+    let Some(thread) = get(tid) else { return };
+    thread.nesting.drop_all();
     THREADS.remove(tid).ok();
 }

@@ -7,10 +7,10 @@ use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use memtrace_common::{Kind, Mend};
+use memtrace_common::{Counter, Kind, Mend};
 
 use crate::{
-    counters::is_on,
+    counters::{count, is_on},
     emit::{Wake, What, emit, emit_with_stack},
     maps::target,
     nesting::Call,
@@ -29,6 +29,8 @@ pub fn stream_init(ctx: ProbeContext) -> u32 {
     let regs = unsafe { &*ctx.regs };
     // SAFETY: the helper checks the address.
     let Ok(return_address) = (unsafe { bpf_probe_read_user(regs.rsp as *const u64) }) else {
+        // Then the kernel can't replace it either, and its return is not seen.
+        count(Counter::RETURN_MISSED);
         return 0;
     };
     let call = Call {

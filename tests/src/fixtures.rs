@@ -63,6 +63,7 @@ const FIXTURES: &[Fixture] = &[
     fixture("stack_recursive", "stack_recursive", &[], &[]),
     fixture("stack_signal", "stack_signal", &[], &[]),
     fixture("stack_alloca", "stack_alloca", &[], &[]),
+    fixture("stack_hidden", "stack_hidden", &[], &[]),
     fixture("stack_longjmp", "stack_longjmp", &[], &[]),
     fixture("stack_thread", "stack_thread", THREADS, &[]),
     fixture("stack_plt", "stack_plt", &[], &["plt_lib"]),

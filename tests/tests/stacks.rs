@@ -113,6 +113,16 @@ fn untouched_pages() {
     assert_states("stack_alloca", &report, &[("truncated", 1), ("approximate", 0), ("broken", 0)]);
 }
 
+/// A stack with a page of callers that can't be read is not called complete.
+#[test]
+fn hidden_page() {
+    let _turn = turn::together();
+    let report = watch("stack_hidden", &[], &[]).report;
+    let stack = report.stack_of_size(MAGIC);
+    assert_eq!(stack.frames, ["hides", "map_magic", "mmap"]);
+    assert_eq!(stack.quality, "truncated");
+}
+
 /// A library that is opened late, and whose file is deleted or replaced then, is still unwound and named.
 #[test]
 fn late_library() {

@@ -27,14 +27,14 @@ impl CodeChanges {
         }
     }
 
-    /// Sorts in what is of the processes that `is_traced` knows; tells whether anything was lost since the last call.
-    pub fn claim(&mut self, is_traced: impl Fn(u32) -> bool) -> bool {
+    /// Sorts in what is of the processes that `is_traced` knows; tells how many were lost since the last call.
+    pub fn claim(&mut self, is_traced: impl Fn(u32) -> bool) -> u64 {
         let Self { coming, unclaimed, n_lost } = self;
         coming.extend(unclaimed.extract_if(.., |change| is_traced(change.tgid)));
         coming.make_contiguous().sort_by_key(|change| change.time_ns);
         let n_old = unclaimed.len().saturating_sub(MAX_UNCLAIMED);
         unclaimed.drain(..n_old);
-        std::mem::take(n_lost) > 0
+        std::mem::take(n_lost)
     }
 
     /// Process `tgid` began at `time_ns`: what was told of an earlier process with its id is not its.
@@ -66,7 +66,7 @@ mod tests {
         for (tgid, time_ns) in [(1, 30), (2, 10), (1, 20), (3, 5)] {
             changes.take(&exec(tgid, time_ns));
         }
-        assert!(!changes.claim(|tgid| tgid == 1));
+        assert_eq!(changes.claim(|tgid| tgid == 1), 0);
         let mut up_to = |time_ns| changes.pop(time_ns).map(|change| (change.tgid, change.time_ns));
         assert_eq!(
             [up_to(10), up_to(25), up_to(25), up_to(99)],
@@ -78,6 +78,18 @@ mod tests {
         changes.claim(|tgid| tgid != 1);
         assert_eq!(changes.pop(99).map(|change| change.tgid), Some(2));
         assert_eq!(changes.pop(99), None);
+    }
+
+    /// What is lost is told once.
+    #[test]
+    fn lost() {
+        let mut changes = CodeChanges::default();
+        for n in [3_u64, 4] {
+            let head = [&2_u32.to_ne_bytes()[..], &[0; 2], &32_u16.to_ne_bytes()].concat();
+            let body = [9, n, 20].map(u64::to_ne_bytes).concat();
+            changes.take(&[head, body].concat());
+        }
+        assert_eq!([changes.claim(|_| true), changes.claim(|_| true)], [7, 0]);
     }
 
     #[test]

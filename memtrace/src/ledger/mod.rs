@@ -26,7 +26,7 @@ pub use threads::{NameFrom, Thread};
 pub use totals::{Total, Totals};
 
 use regions::{Given, Piece, Regions, given};
-use streams::{Ended, Open, Opened, Streams};
+use streams::{Ended, Open, Streams};
 use threads::Threads;
 
 /// No address of user space is larger (Linux on x86-64 with five-level page tables); what claims to be is passed over.
@@ -45,6 +45,8 @@ pub struct Before {
     pub access: bool,
     /// Whether it is the heap that `brk` moves the end of.
     pub is_brk: bool,
+    /// When it was read, or later. Events up to then may tell of it, too.
+    pub read_ns: u64,
 }
 
 /// Everything that was given back though nobody was seen obtaining it, and the like.
@@ -110,6 +112,10 @@ impl Ledger {
         self.first_ns.get_or_insert(event.time_ns);
         self.last_ns = self.last_ns.max(event.time_ns);
         self.fold_threads();
+        // A thread whose end is all that is told of it, or is told once more, is no row.
+        if let What::Exit { ended, .. } = event.what {
+            return self.exit(event, ended);
+        }
         let thread = self.threads.index(event.tgid, event.tid);
         if let Some(kind) = event.what.kind() {
             self.n_by_kind[kind.0 as usize] += 1;
@@ -123,21 +129,20 @@ impl Ledger {
             }
             What::Fork { child, followed } => self.fork(event, child, followed),
             What::Exec => self.exec(event),
-            What::Exit { ended, .. } => self.exit(event, ended),
             _ => self.memory(event, thread),
         }
     }
 
     /// Takes note of what was mapped before tracing began, and is not known yet.
     ///
-    /// A process goes on while its map is read. So whoever reads takes a sample afterwards: of two that tell of the
-    /// same memory, the map and an event up to that sample, the event is right, and the memory is counted once.
+    /// A process goes on while its map is read: of two that tell of the same memory, the map and an event up to the end
+    /// of the reading, the event is right, and the memory is counted once.
     pub fn before(&mut self, tgid: u32, mapping: Before) {
         if mapping.end > MAX_ADDRESS || mapping.start > mapping.end {
             return;
         }
         let process = self.processes.entry(tgid).or_default();
-        process.settled_ns = self.last_ns;
+        process.settled_ns = process.settled_ns.max(mapping.read_ns);
         let marked = process.regions.mark_before(mapping.start, mapping.end, mapping.access);
         // As many processes as a trace file likes may claim a whole address space each.
         self.counts.before_bytes = self.counts.before_bytes.saturating_add(marked);
@@ -230,21 +235,17 @@ impl Ledger {
     }
 
     fn stream_init(&mut self, event: &Event, thread: u32, kind: StreamKind, address: u64) {
+        if self.streams.is_of_java(event.tgid, address, kind, thread) {
+            return self.take_back(thread, kind.init());
+        }
+        if let Some(same) = self.streams.take_native(event.tgid, address, kind, thread) {
+            self.totals.unopen(same.owner);
+            self.take_back(thread, same.kind.init());
+        }
         let owner = self.totals.index(thread, event.stack);
-        match self.streams.open(event.tgid, address, Open { kind, owner, thread }) {
-            Opened::New => {}
-            Opened::AsJava => {
-                self.n_by_kind[kind.init().0 as usize] -= 1;
-                return;
-            }
-            Opened::Same(old) => {
-                self.totals.unopen(old.owner);
-                self.n_by_kind[old.kind.init().0 as usize] -= 1;
-            }
-            Opened::Replaced(old) => {
-                self.counts.streams_end_missed += 1;
-                self.totals.end(old.owner);
-            }
+        if let Some(old) = self.streams.open(event.tgid, address, Open { kind, owner, thread }) {
+            self.counts.streams_end_missed += 1;
+            self.totals.end(old.owner);
         }
         self.totals.open(owner);
     }
@@ -255,9 +256,16 @@ impl Ledger {
                 self.totals.end(open.owner);
                 *self.ended_by.entry((open.thread, thread)).or_default() += 1;
             }
-            Ended::Same => self.n_by_kind[kind.end().0 as usize] -= 1,
+            Ended::Same => self.take_back(thread, kind.end()),
             Ended::Before => self.counts.streams_ended_before += 1,
         }
+    }
+
+    /// What was counted turned out to be a part of something else that is counted.
+    fn take_back(&mut self, thread: u32, kind: Kind) {
+        let n = &mut self.n_by_kind[kind.0 as usize];
+        *n = n.saturating_sub(1);
+        self.threads.uncount_event(thread);
     }
 
     fn fork(&mut self, event: &Event, child: u32, followed: bool) {
@@ -284,6 +292,8 @@ impl Ledger {
         if !ended {
             return;
         }
+        // Of threads that end at once the kernel side may tell one end only.
+        self.end_threads(event.tgid, None);
         if self.processes.get(&event.tgid).is_some_and(|process| process.is_child) {
             self.end_image(event);
         } else {
@@ -293,7 +303,15 @@ impl Ledger {
         }
     }
 
+    fn end_threads(&mut self, tgid: u32, but: Option<u32>) {
+        for thread in self.threads.end_all(tgid, but) {
+            self.streams.forget_thread(thread);
+        }
+    }
+
     fn exec(&mut self, event: &Event) {
+        // The thread that executes takes the first one's id, and is the only one that is left.
+        self.end_threads(event.tgid, Some(event.tid));
         let is_child = self.end_image(event);
         self.processes.insert(event.tgid, Process { is_child, ..Process::default() });
     }

@@ -14,19 +14,6 @@ pub(super) struct Open {
     pub(super) thread: u32,
 }
 
-/// What became of a stream that was told to be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opened {
-    /// It is new.
-    New,
-    /// It was known by zlib's own function already, which Java's calls: this is the same one.
-    Same(Open),
-    /// It was known by Java's function already, which calls zlib's own.
-    AsJava,
-    /// One was open at this address whose end was never seen.
-    Replaced(Open),
-}
-
 /// What became of a stream that was told to be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -47,16 +34,28 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn open(&mut self, tgid: u32, address: u64, stream: Open) -> Opened {
-        let Some(old) = self.open.insert((tgid, address), stream) else { return Opened::New };
-        match (old.kind.is_native(), stream.kind.is_native()) {
-            (true, false) if old.thread == stream.thread => Opened::Same(old),
-            (false, true) if old.thread == stream.thread => {
-                self.open.insert((tgid, address), old);
-                Opened::AsJava
-            }
-            _ => Opened::Replaced(old),
-        }
+    /// Whether an opening by zlib's own function is part of one by Java's that was told already.
+    pub(super) fn is_of_java(&self, tgid: u32, at: u64, kind: StreamKind, thread: u32) -> bool {
+        let is_java = |open: &Open| !open.kind.is_native() && open.thread == thread;
+        kind.is_native() && self.open.get(&(tgid, at)).is_some_and(is_java)
+    }
+
+    /// Takes out the opening by zlib's own function that was part of one by Java's, which is told now.
+    pub(super) fn take_native(
+        &mut self,
+        tgid: u32,
+        at: u64,
+        kind: StreamKind,
+        thread: u32,
+    ) -> Option<Open> {
+        let open = self.open.get(&(tgid, at))?;
+        let is_part = open.kind.is_native() && !kind.is_native() && open.thread == thread;
+        if is_part { self.open.remove(&(tgid, at)) } else { None }
+    }
+
+    /// A stream is opened. Returns the one that was open at its address, whose end was never seen.
+    pub(super) fn open(&mut self, tgid: u32, address: u64, stream: Open) -> Option<Open> {
+        self.open.insert((tgid, address), stream)
     }
 
     pub(super) fn end(&mut self, tgid: u32, address: u64, kind: StreamKind, thread: u32) -> Ended {

@@ -116,8 +116,12 @@ fn mapped_and_live() {
 #[test]
 fn before() {
     let mut ledger = Ledger::default();
-    ledger.before(PID, Before { start: 0x1000, end: 0x5000, access: true, is_brk: false });
-    ledger.before(PID, Before { start: 0x8000, end: 0x9000, access: true, is_brk: true });
+    ledger.before(
+        PID,
+        Before { start: 0x1000, end: 0x5000, access: true, is_brk: false, read_ns: 0 },
+    );
+    ledger
+        .before(PID, Before { start: 0x8000, end: 0x9000, access: true, is_brk: true, read_ns: 0 });
     ledger.apply(&munmap(1, 0x2000, 0x1000));
     ledger.apply(&brk(0xa000));
     let counts = ledger.counts();
@@ -161,6 +165,37 @@ fn ends() {
     }
 }
 
+/// The end of a thread that nothing is known of is no thread, also where it is told once more.
+#[test]
+fn unknown_ends() {
+    let mut ledger = Ledger::default();
+    let ended = What::Exit { ended: true, code: 0 };
+    [mmap(1, 0, 0x1000), event(1, 0, ended), event(1, 0, ended), event(9, 0, ended)]
+        .iter()
+        .for_each(|event| ledger.apply(event));
+    assert_eq!(ledger.threads().len(), 1);
+    assert_eq!(of_thread(&ledger, 1), (0x1000, 0x1000));
+}
+
+/// With its process ends every thread of it, and with a new image every thread but one.
+#[test]
+fn threads_that_end_together() {
+    // (what happened to the process, the threads that have not ended)
+    let cases = [
+        (event(2, 0, What::Exit { ended: false, code: 0 }), vec![PID, 3, 200]),
+        (event(2, 0, What::Exit { ended: true, code: 0 }), vec![200]),
+        (event(PID, 0, What::Exec), vec![PID, 200]),
+    ];
+    for (last, left) in cases {
+        let mut ledger = Ledger::default();
+        [PID, 2, 3].iter().for_each(|&tid| ledger.apply(&mmap(tid, 0, 0x1000)));
+        ledger.apply(&event(PID, 0, What::Fork { child: 200, followed: true }));
+        ledger.apply(&last);
+        let lives = ledger.threads().iter().filter(|thread| !thread.ended);
+        assert_eq!(lives.map(|thread| thread.tid).collect::<Vec<_>>(), left, "{last:?}");
+    }
+}
+
 /// What events told of while the map was read is theirs and not counted as before, too; later it was there before.
 #[test]
 fn while_the_map_is_read() {
@@ -180,9 +215,14 @@ fn while_the_map_is_read() {
     ];
     for (events, mapped_and_live, before_and_back) in cases {
         let mut ledger = Ledger::default();
-        ledger.sample(Sample { time_ns: 50, rss_bytes: 1, swap_bytes: 0 });
-        ledger.before(PID, Before { start: p, end: 5 * p, access: true, is_brk: false });
-        ledger.before(PID, Before { start: 0xc000, end: 0x10000, access: true, is_brk: true });
+        // Later than the reading: what is between was there before.
+        ledger.sample(Sample { time_ns: 99, rss_bytes: 1, swap_bytes: 0 });
+        ledger
+            .before(PID, Before { start: p, end: 5 * p, access: true, is_brk: false, read_ns: 50 });
+        ledger.before(
+            PID,
+            Before { start: 0xc000, end: 0x10000, access: true, is_brk: true, read_ns: 50 },
+        );
         events.iter().for_each(|event| ledger.apply(event));
         assert_eq!(of_thread(&ledger, 1), mapped_and_live, "{events:?}");
         let counts = ledger.counts();
@@ -195,7 +235,8 @@ fn while_the_map_is_read() {
 #[test]
 fn heap_that_begins() {
     let mut ledger = Ledger::default();
-    ledger.before(PID, Before { start: 0x8123, end: 0x8123, access: true, is_brk: true });
+    ledger
+        .before(PID, Before { start: 0x8123, end: 0x8123, access: true, is_brk: true, read_ns: 0 });
     ledger.apply(&brk(0xa000));
     assert_eq!((of_thread(&ledger, 1), ledger.counts().before_bytes), ((0x1000, 0x1000), 0));
 }
@@ -253,5 +294,22 @@ fn streams() {
             (ended_before, end_missed),
             "{events:?}"
         );
+    }
+}
+
+/// A stream that zlib's own functions tell of once more counts once with its thread, and at its stack only.
+#[test]
+fn streams_told_twice() {
+    let native = |what| event(1, 7, what);
+    let kind = StreamKind::Inflate;
+    let opens = native(What::StreamInit { kind, address: 8 });
+    let ends = native(What::StreamEnd { kind, address: 8 });
+    for events in [[opens, init(1, 8), end(1, 8), ends], [init(1, 8), opens, end(1, 8), ends]] {
+        let mut ledger = Ledger::default();
+        events.iter().for_each(|event| ledger.apply(event));
+        assert_eq!(ledger.threads()[0].n_events, 2, "{events:?}");
+        let stacks: Vec<_> = ledger.totals().iter().map(|total| total.stack).collect();
+        assert_eq!(stacks, [StackId(1)], "{events:?}");
+        assert_eq!((ledger.n(Kind::INFLATE_INIT), ledger.n(Kind::INFLATER_INIT)), (0, 1));
     }
 }

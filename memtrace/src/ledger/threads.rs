@@ -112,9 +112,30 @@ impl Threads {
         Some(index)
     }
 
+    /// The threads of process `tgid` end, but for the one with id `but`.
+    pub(super) fn end_all(&mut self, tgid: u32, but: Option<u32>) -> Vec<u32> {
+        let Self { all, current, .. } = self;
+        let is_of = |index: u32| all.get(index as usize).is_some_and(|it| it.tgid == tgid);
+        let ended = current.extract_if(|&tid, &mut index| Some(tid) != but && is_of(index));
+        let ended: Vec<u32> = ended.map(|(_, index)| index).collect();
+        for &index in &ended {
+            if let Some(thread) = all.get_mut(index as usize).filter(|it| it.tid != 0) {
+                thread.ended = true;
+            }
+        }
+        ended
+    }
+
     pub(super) fn count_event(&mut self, index: u32) {
         if let Some(thread) = self.all.get_mut(index as usize) {
             thread.n_events += 1;
+        }
+    }
+
+    /// Takes an event back that is part of another one.
+    pub(super) fn uncount_event(&mut self, index: u32) {
+        if let Some(thread) = self.all.get_mut(index as usize) {
+            thread.n_events = thread.n_events.saturating_sub(1);
         }
     }
 

@@ -130,5 +130,18 @@ impl Totals {
             total.streams = total.streams.saturating_sub(1);
             total.streams_live = total.streams_live.saturating_sub(1);
         }
+        self.drop_if_empty(index);
+    }
+
+    /// Nothing refers to a total that nothing was obtained at; one that others follow keeps its number.
+    fn drop_if_empty(&mut self, index: u32) {
+        let is_last = index as usize + 1 == self.all.len();
+        if let Some(&Total { thread, stack, .. }) =
+            self.all.get(index as usize).filter(|total| is_last && total.n_events == 0)
+            && stack != StackId::NOT_KEPT
+        {
+            self.all.pop();
+            self.by_key.remove(&(thread, stack));
+        }
     }
 }

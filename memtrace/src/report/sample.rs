@@ -66,7 +66,10 @@ fn events() -> Vec<Record> {
     let inflater = |address| init(StreamKind::Inflater, address);
     vec![
         rss(S, 10 << 20),
-        Record::Before((PID, Before { start: 0x1000, end: 0x9000, access: true, is_brk: false })),
+        Record::Before((
+            PID,
+            Before { start: 0x1000, end: 0x9000, access: true, is_brk: false, read_ns: 0 },
+        )),
         mmap(PID, StackId(0), 0x10_0000, 8192),
         mmap(PID, StackId(1), 0x20_0000, 4096),
         event(2 * S, PID, 0, What::Munmap { addr: 0x10_0000, len: 8192 }),

@@ -199,6 +199,7 @@ impl Stacks {
             used: header.stack_used,
             cut: (event.stack.len() as u64) < header.stack_used
                 || event.stack.len() == MAX_STACK_BYTES,
+            has_holes: header.has_holes != 0,
             mends: header.mends.get(..header.n_mends as usize).unwrap_or(&header.mends),
         };
         let end = self.try_walk(header.tgid, &snapshot, frames);

@@ -133,12 +133,21 @@ impl Modules {
     /// Process `pid` has mapped code. Tells whether it took the place of other code.
     pub(super) fn add(&mut self, files: &mut Files, pid: u32, mapping: &Mapping) -> bool {
         let Some(new) = self.area(files, pid, mapping) else { return false };
+        self.put(new)
+    }
+
+    /// Tells whether `new` took the place of other code. What it covers a part of stays on both sides of it.
+    fn put(&mut self, new: Area) -> bool {
         let first = self.areas.partition_point(|old| old.end <= new.start);
         let n_replaced = self.areas[first..].partition_point(|old| old.start < new.end);
         let replaced = &self.areas[first..first + n_replaced];
-        let is_changed =
-            replaced.iter().any(|old| !old.what.is_same(&new.what) || old.offset != new.offset);
-        self.areas.splice(first..first + n_replaced, [new]);
+        let is_changed = replaced.iter().any(|old| !new.is_same_code(old));
+        let left = replaced.first().filter(|old| old.start < new.start);
+        let left = left.map(|old| Area { end: new.start, ..old.clone() });
+        let right = replaced.last().filter(|old| new.end < old.end);
+        let right = right.map(|old| old.from(new.end));
+        let areas = left.into_iter().chain([new]).chain(right);
+        self.areas.splice(first..first + n_replaced, areas);
         is_changed
     }
 
@@ -169,6 +178,21 @@ impl Modules {
         };
         let offset = if mapping.path == b"[vdso]" { 0 } else { mapping.offset };
         Some(Area { start: mapping.start, end: mapping.end, offset, what })
+    }
+}
+
+impl Area {
+    /// What of the area lies at `start` and beyond.
+    fn from(&self, start: u64) -> Self {
+        let offset = self.offset.wrapping_add(start - self.start);
+        Self { start, offset, ..self.clone() }
+    }
+
+    /// Whether the same code lies at the addresses that both have.
+    fn is_same_code(&self, other: &Self) -> bool {
+        let begin = |area: &Self| area.start.wrapping_sub(area.offset);
+        self.what.is_same(&other.what)
+            && (matches!(self.what, What::Anonymous) || begin(self) == begin(other))
     }
 }
 
@@ -314,4 +338,43 @@ fn open_regular(path: &Path) -> io::Result<File> {
 
 fn is_jvm(mapping: &Mapping) -> bool {
     mapping.file_name().starts_with("libjvm.so")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Code that takes the place of a part of other code leaves the rest of it where it was, at its place in the file.
+    #[test]
+    fn in_part() {
+        let old = Rc::new(Module::new("old".into(), Source::Unreadable(String::new())));
+        let area =
+            |start, end, offset| Area { start, end, offset, what: What::Module(old.clone()) };
+        let jit = |start, end| Area { start, end, offset: 0, what: What::Anonymous };
+        // (what comes to lie over 10..50 and 60..90 of the file, whether it is other code, what lies where then)
+        type Case = (Area, bool, &'static [(u64, u64, u64)]);
+        let cases: [Case; 7] = [
+            (jit(20, 30), true, &[(10, 20, 110), (20, 30, 0), (30, 50, 130), (60, 90, 160)]),
+            (jit(10, 50), true, &[(10, 50, 0), (60, 90, 160)]),
+            (jit(5, 20), true, &[(5, 20, 0), (20, 50, 120), (60, 90, 160)]),
+            (jit(40, 70), true, &[(10, 40, 110), (40, 70, 0), (70, 90, 170)]),
+            (jit(0, 99), true, &[(0, 99, 0)]),
+            (jit(50, 60), false, &[(10, 50, 110), (50, 60, 0), (60, 90, 160)]),
+            (
+                area(20, 30, 120),
+                false,
+                &[(10, 20, 110), (20, 30, 120), (30, 50, 130), (60, 90, 160)],
+            ),
+        ];
+        for (new, is_changed, want) in cases {
+            let mut modules = Modules::default();
+            for area in [area(10, 50, 110), area(60, 90, 160)] {
+                modules.put(area);
+            }
+            let what = format!("{new:?}");
+            assert_eq!(modules.put(new), is_changed, "{what}");
+            let areas = modules.areas.iter().map(|area| (area.start, area.end, area.offset));
+            assert_eq!(areas.collect::<Vec<_>>(), want, "{what}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The walk from a copied stack's registers to its first frame.
 
-use memtrace_common::{Mend, Regs};
+use memtrace_common::{MAX_MENDS, Mend, Regs};
 
 use super::{
     rules::{Cfa, Rule, Saved},
@@ -9,6 +9,8 @@ use super::{
 
 /// More frames than this are cut: recursion that deep names its culprit long before.
 pub(crate) const MAX_FRAMES: usize = 1024;
+
+const PAGE: u64 = 4096;
 
 /// The registers and the stack of a thread at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) used: u64,
     /// Whether there was more stack than was copied.
     pub(super) cut: bool,
+    /// Whether a part of the copy is zeros because it could not be read.
+    pub(super) has_holes: bool,
     /// Return addresses that return probes have replaced.
     pub(super) mends: &'a [Mend],
 }
@@ -61,17 +65,50 @@ pub(super) struct Address {
 
 /// Collects the frames, innermost first, into `frames`; `step_at` tells what to do at an instruction.
 pub(super) fn walk(
-    step_at: impl FnMut(u64) -> Step,
+    mut step_at: impl FnMut(u64) -> Step,
     is_jvm: bool,
     snapshot: &Snapshot<'_>,
     frames: &mut Vec<Address>,
 ) -> End {
     let regs = snapshot.regs;
-    Walk { snapshot, regs, is_jvm, interrupted: true, guessing: false }.collect(step_at, frames)
+    let mends = snapshot.valid_mends(&mut step_at);
+    Walk { snapshot, mends, regs, is_jvm, interrupted: true, guessing: false }
+        .collect(step_at, frames)
+}
+
+impl Snapshot<'_> {
+    /// The mends that hold. One of a call that was left without its return being seen does not: another function's
+    /// return address may stand there by now.
+    fn valid_mends(&self, mut step_at: impl FnMut(u64) -> Step) -> [Option<Mend>; MAX_MENDS] {
+        let mut valid = [None; MAX_MENDS];
+        for (valid, mend) in valid.iter_mut().zip(self.mends) {
+            let holds = mend.slot == self.regs.sp
+                || self.copied(mend.slot).is_some_and(|word| is_trampoline(word, &mut step_at));
+            *valid = holds.then_some(*mend);
+        }
+        valid
+    }
+
+    /// The word at `address`, as it was copied.
+    fn copied(&self, address: u64) -> Option<u64> {
+        let offset = usize::try_from(address.wrapping_sub(self.regs.sp)).ok()?;
+        self.stack.get(offset..)?.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+/// Whether a return probe put `word` on the stack. The kernel makes the page for it at a process' first probe, and it
+/// may not be known yet; the trampoline is the first thing in it.
+fn is_trampoline(word: u64, step_at: impl FnOnce(u64) -> Step) -> bool {
+    match step_at(word) {
+        Step::ReturnProbe => true,
+        Step::Nowhere => word != 0 && word & (PAGE - 1) == 0,
+        _ => false,
+    }
 }
 
 struct Walk<'a> {
     snapshot: &'a Snapshot<'a>,
+    mends: [Option<Mend>; MAX_MENDS],
     regs: Regs,
     /// Whether code of the process' own making is a JVM's.
     is_jvm: bool,
@@ -107,7 +144,7 @@ impl Walk<'_> {
             Step::Anonymous if self.is_jvm => Err(End::Java),
             Step::Anonymous => Err(End::Broken(Break::Anonymous)),
             Step::ReturnProbe => Err(End::Broken(Break::ForeignProbe)),
-            Step::Nowhere if self.regs.ip == 0 && !frames.is_empty() => Err(End::First),
+            Step::Nowhere if self.regs.ip == 0 && !frames.is_empty() => Err(self.end_at_zero()),
             Step::Nowhere => Err(End::Broken(Break::Nowhere)),
         }
     }
@@ -155,6 +192,11 @@ impl Walk<'_> {
         if offset < self.snapshot.stack.len() as u64 { Ok(()) } else { Err(End::Truncated) }
     }
 
+    /// Nobody calls a thread's first function; but where the copy has holes, the zero may be one of them.
+    fn end_at_zero(&self) -> End {
+        if self.snapshot.has_holes && !self.is_at_the_top() { End::Truncated } else { End::First }
+    }
+
     /// Whether there is no stack above this frame. The dynamic linker's first instructions have no unwind information;
     /// the kernel begins the stack with what they find there.
     fn is_at_the_top(&self) -> bool {
@@ -182,14 +224,12 @@ impl Walk<'_> {
     }
 
     fn word(&self, address: u64) -> Result<u64, End> {
-        if let Some(mend) = self.snapshot.mends.iter().find(|mend| mend.slot == address) {
+        if let Some(mend) = self.mends.iter().flatten().find(|mend| mend.slot == address) {
             return Ok(mend.return_address);
         }
-        let offset = usize::try_from(address.wrapping_sub(self.snapshot.regs.sp)).ok();
-        let bytes = offset.and_then(|offset| self.snapshot.stack.get(offset..)?.first_chunk::<8>());
-        match bytes {
-            Some(bytes) => Ok(u64::from_le_bytes(*bytes)),
-            None if self.snapshot.cut && address > self.snapshot.regs.sp => Err(End::Truncated),
+        match self.snapshot.copied(address) {
+            Some(word) => Ok(word),
+            None if self.snapshot.cut && address >= self.snapshot.regs.sp => Err(End::Truncated),
             None => Err(End::Broken(Break::Rule)),
         }
     }
@@ -197,4 +237,78 @@ impl Walk<'_> {
 
 fn add(base: u64, offset: i32) -> u64 {
     base.wrapping_add_signed(i64::from(offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: u64 = 0x40_0000;
+    const SP: u64 = 0x7000_0000;
+
+    /// Each function keeps nothing on the stack but its return address.
+    fn step_at(pc: u64) -> Step {
+        let frame = Rule::Frame { cfa: Cfa::Sp(8), bp: Saved::Same, bx: Saved::Same };
+        match pc >> 16 {
+            0x40 => Step::Rule(frame),
+            0x50 => Step::Rule(Rule::End),
+            0x60 => Step::ReturnProbe,
+            _ => Step::Nowhere,
+        }
+    }
+
+    fn walked(words: &[u64], used: u64, has_holes: bool, mends: &[Mend]) -> (usize, End) {
+        let stack: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let regs = Regs { ip: CODE, sp: SP, ..Regs::default() };
+        let cut = (stack.len() as u64) < used;
+        let snapshot = Snapshot { regs, stack: &stack, used, cut, has_holes, mends };
+        let mut frames = Vec::new();
+        let end = walk(step_at, false, &snapshot, &mut frames);
+        (frames.len(), end)
+    }
+
+    /// A zero is the end of a stack, but not of one with holes, unless nothing lies above it.
+    #[test]
+    fn zeros() {
+        let c = CODE + 5;
+        // (stack, bytes that there were, whether it has holes, frames, end)
+        let cases: [(&[u64], u64, bool, usize, End); 5] = [
+            (&[c, 0, 0, 0], 32, false, 2, End::First),
+            (&[c, 0, 0, 0], 32, true, 2, End::Truncated),
+            (&[c, c, c, 0], 32, true, 4, End::First),
+            (&[c, 0, 0, 0], 0, false, 2, End::First),
+            (&[], 32, false, 1, End::Truncated),
+        ];
+        for (words, used, has_holes, n, end) in cases {
+            assert_eq!(
+                walked(words, used, has_holes, &[]),
+                (n, end),
+                "{words:x?} {used} {has_holes}"
+            );
+        }
+    }
+
+    /// A return address is put back where a return probe has replaced it, and nowhere else.
+    #[test]
+    fn mends() {
+        let (c, probe, unknown) = (CODE + 5, 0x60_0000, 0x1234_5000);
+        // (stack, slot of the mend, whether the walk gets to what was put back)
+        let cases: [([u64; 4], u64, bool); 6] = [
+            ([c, probe, c, 0], SP + 8, true),
+            ([c, unknown, c, 0], SP + 8, true),
+            ([c, c, c, 0], SP + 8, false),
+            ([c, 0, c, 0], SP + 8, false),
+            ([c, c, c, 0], SP, true),
+            ([c, c, c, 0], SP + 32, false),
+        ];
+        for (words, slot, is_put_back) in cases {
+            let mend = Mend { slot, return_address: 0x50_0005 };
+            let (n, end) = walked(&words, 32, false, &[mend]);
+            // The function that is put back is a first one.
+            let n_below = if is_put_back { 2 + ((slot - SP) / 8) as usize } else { n };
+            assert_eq!((n, end), (n_below, End::First), "{words:x?} {slot:x}");
+            let n_zero = words.iter().position(|&word| word == 0).unwrap() + 1;
+            assert_eq!(n == n_zero, !is_put_back, "{words:x?} {slot:x} {n}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
 use super::record::{End, Record, Target};
 
 /// Losses of something about an event, not of the event.
-const DEGRADED: [&str; 3] = ["segment_size", "out_of_order", "stacks_not_kept"];
+const DEGRADED: [&str; 4] = ["segment_size", "code_maps", "out_of_order", "stacks_not_kept"];
 
 /// Notes that are kept.
 const MAX_NOTES: usize = 100;

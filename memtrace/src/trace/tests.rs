@@ -23,7 +23,10 @@ fn records() -> Vec<Record> {
         Record::Features(vec!["bpf_link".into()]),
         Record::Frame(Frame { name: "main".into(), kind: FrameKind::Native, guess: false }),
         Record::Stack(Stack { frames: vec![FrameId(0)], quality: Quality::Complete }),
-        Record::Before((1, Before { start: 0, end: 4096, access: true, is_brk: false })),
+        Record::Before((
+            1,
+            Before { start: 0, end: 4096, access: true, is_brk: false, read_ns: 0 },
+        )),
         Record::ThreadName(ThreadName {
             tgid: 1,
             tid: 2,

@@ -54,6 +54,7 @@ impl Reading {
 
 fn mappings(pid: u32) -> Vec<Before> {
     let mut mappings = target::maps::read(pid).unwrap_or_default();
+    let read_ns = clock::now_ns();
     mappings.retain(|mapping| mapping.path != b"[vsyscall]");
     // A heap is several mappings where its access differs; the last one ends at the break.
     let heap = mappings.iter().rposition(|mapping| mapping.path == b"[heap]");
@@ -62,11 +63,12 @@ fn mappings(pid: u32) -> Vec<Before> {
         end: mapping.end,
         access: mapping.access,
         is_brk: heap == Some(index),
+        read_ns,
     };
     let mut before: Vec<Before> = mappings.iter().enumerate().map(before).collect();
     // A process that has no heap yet has asked where it would begin already, and will not ask again.
     if let (None, Some(at)) = (heap, target::start_brk(pid)) {
-        before.push(Before { start: at, end: at, access: true, is_brk: true });
+        before.push(Before { start: at, end: at, access: true, is_brk: true, read_ns });
     }
     before
 }
@@ -96,7 +98,11 @@ mod tests {
     /// Every process has a heap or a place for one, once.
     #[test]
     fn this_process() {
+        let began_ns = clock::now_ns();
         let before = mappings(std::process::id());
         assert_eq!(before.iter().filter(|mapping| mapping.is_brk).count(), 1);
+        assert!(
+            before.iter().all(|mapping| (began_ns..=clock::now_ns()).contains(&mapping.read_ns))
+        );
     }
 }

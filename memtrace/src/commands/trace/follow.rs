@@ -40,7 +40,7 @@ pub(super) async fn follow(
             }
             Input::Second => {
                 session.drain(inputs.ring());
-                session.tick();
+                session.tick(inputs.ring());
                 show_progress(&session, args);
             }
             Input::Asked => break Why::Asked,

@@ -114,7 +114,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes note of what was mapped before. A sample has to follow: it tells the ledger until when the map was read.
+    /// Takes note of what was mapped before.
     fn read_map(&mut self) {
         let root = self.root;
         let (reading, mappings) = Reading::new(root, &self.probes, self.reading);
@@ -127,10 +127,7 @@ impl Session {
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
     pub(super) fn drain(&mut self, ring: &mut Ring) -> bool {
         let (began, began_ns) = (Instant::now(), clock::now_ns());
-        if !self.read_code_maps() && self.probes.tells_code_maps() {
-            // Some of what was told was lost.
-            self.live.iter().for_each(|&tgid| self.stacks.refresh(tgid));
-        }
+        self.read_code_maps();
         let mut n_taken = 0_u32;
         let is_empty = ring.read(|record| {
             self.take(record);
@@ -145,7 +142,6 @@ impl Session {
         }
         if self.reading.is_some_and(|reading| reading.is_outdated(&self.probes)) {
             self.read_map();
-            self.sample();
         }
         let reached_ns = if is_empty { began_ns } else { self.newest_ns };
         self.release(reached_ns.saturating_sub(WINDOW_NS));
@@ -153,8 +149,8 @@ impl Session {
     }
 
     /// What is due once a second: resident bytes, losses, and the file.
-    pub(super) fn tick(&mut self) {
-        self.drop_ended();
+    pub(super) fn tick(&mut self, ring: &mut Ring) {
+        self.drop_ended(ring);
         self.sample();
         self.tell_losses();
         self.records.flush();
@@ -239,11 +235,19 @@ impl Session {
     }
 
     /// Processes whose end the kernel side could not tell, because the ring buffer was full.
-    fn drop_ended(&mut self) {
-        let ended: Vec<u32> =
+    fn drop_ended(&mut self, ring: &mut Ring) {
+        let looks_ended: Vec<u32> =
             self.live.iter().copied().filter(|&tgid| !target::is_alive(tgid)).collect();
+        if looks_ended.is_empty() {
+            return;
+        }
+        // Its end may be told in the ring buffer, behind other events of it.
         let time_ns = clock::now_ns();
-        for tgid in ended {
+        while !self.drain(ring) && self.newest_ns <= time_ns {}
+        for tgid in looks_ended {
+            if !self.live.contains(&tgid) {
+                continue;
+            }
             self.ended(tgid);
             let what = What::Exit { ended: true, code: 0 };
             let stack = StackId::NOT_KEPT;
@@ -328,17 +332,26 @@ impl Session {
     /// Process `tgid` has code that is new: how to unwind it is noted now, while the events behind wait.
     fn code_changed(&mut self, tgid: u32) {
         if !self.read_code_maps() {
-            self.stacks.refresh(tgid);
-            self.code_is_new.insert(tgid);
+            self.read_map_of_code(tgid);
         }
     }
 
-    /// Takes what perf tells of mapped code; `false` where it doesn't tell, or not all of it.
+    /// Takes what perf tells of mapped code; `false` where it doesn't tell. Where it lost some of it, nobody knows whose
+    /// that was: all maps are read instead.
     fn read_code_maps(&mut self) -> bool {
         let Self { probes, code, live, .. } = self;
         let tells = probes.read_code_maps(|record| code.take(record));
-        let has_lost = code.claim(|tgid| live.contains(&tgid));
-        tells && !has_lost
+        let n_lost = code.claim(|tgid| live.contains(&tgid));
+        if n_lost > 0 {
+            self.own.code_maps += n_lost;
+            self.live.clone().into_iter().for_each(|tgid| self.read_map_of_code(tgid));
+        }
+        tells
+    }
+
+    fn read_map_of_code(&mut self, tgid: u32) {
+        self.stacks.refresh(tgid);
+        self.code_is_new.insert(tgid);
     }
 
     /// Lets happen to the code what happened to it up to `time_ns`: events are resolved against the code of their time.

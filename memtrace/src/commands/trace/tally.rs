@@ -15,6 +15,8 @@ pub(super) struct Own {
     pub(super) undecoded: u64,
     /// System V segments whose size could not be found out.
     pub(super) segment_size: u64,
+    /// Records of perf's about mapped code that were lost.
+    pub(super) code_maps: u64,
     /// Events that took effect before something that had left the window.
     pub(super) out_of_order: u64,
 }
@@ -26,6 +28,7 @@ pub(super) fn losses(probes: &Probes, stacks: &Stacks, own: Own) -> Vec<(String,
     let here = [
         ("undecoded", own.undecoded),
         ("segment_size", own.segment_size),
+        ("code_maps", own.code_maps),
         ("out_of_order", own.out_of_order),
         ("stacks_not_kept", stacks.losses.not_kept),
     ];
