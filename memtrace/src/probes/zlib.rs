@@ -1,13 +1,12 @@
 //! Which functions of a zlib are probed, and where they lie in its file.
 
-use std::{fs::File, os::unix::fs::OpenOptionsExt, path::Path};
-
 use anyhow::{Context, Result};
 use memmap2::Mmap;
 use memtrace_common::Kind;
 use object::{Object, ObjectSegment, ObjectSymbol};
 
 use super::call_sites::only_call;
+use crate::target::Library;
 
 /// How a function is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +54,12 @@ const ZLIB: [(&str, Role, Kind); 4] = [
     ("deflateEnd", Role::End, Kind::DEFLATE_END),
 ];
 
-/// The functions of the library at `path` that are probed: the JNI ones, and with `own` zlib's own.
-pub(super) fn sites(path: &Path, own: bool) -> Result<Vec<Site>> {
-    // A pipe of that name must not make memtrace wait.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.with_context(|| format!("failed to open {}", path.display()))?;
+/// The functions of `library` that are probed: the JNI ones, and with `own` zlib's own.
+pub(super) fn sites(library: &Library, own: bool) -> Result<Vec<Site>> {
+    let path = library.name();
     // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as any mapped library.
-    let bytes =
-        unsafe { Mmap::map(&file) }.with_context(|| format!("failed to map {}", path.display()))?;
+    let bytes = unsafe { Mmap::map(library.file()) }
+        .with_context(|| format!("failed to map {}", path.display()))?;
     let elf = object::File::parse(&*bytes)
         .with_context(|| format!("failed to parse {}", path.display()))?;
     let wanted = JNI.iter().chain(if own { ZLIB.iter() } else { [].iter() });

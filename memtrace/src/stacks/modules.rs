@@ -7,14 +7,8 @@ mod needed;
 
 use std::{
     cell::{OnceCell, RefCell},
-    ffi::OsStr,
     fs::File,
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{MetadataExt, OpenOptionsExt},
-    },
-    path::Path,
     rc::Rc,
 };
 
@@ -23,8 +17,8 @@ use rustc_hash::FxHashMap;
 
 use super::{rules::Rule, symbols::Symbols, unwind_table::UnwindTable};
 use crate::target::{
-    self,
     maps::{self, Mapping},
+    open_mapped,
 };
 
 /// A file (or the vdso) with code. It is opened when it is first seen, which is quick, and read when a stack leads
@@ -290,26 +284,6 @@ impl Content {
         let (table, symbols) = (UnwindTable::of_elf(&elf), Symbols::of_elf(&elf));
         Ok(Self { table, symbols, segments: segments.collect(), error: None })
     }
-}
-
-/// Opens the file behind a mapping: by the mapping itself, which is right in every namespace and for deleted files, or
-/// by its path under the process's root. A process that is gone has neither; then its path may be memtrace's, too.
-fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
-    let Mapping { start, end, path, inode, .. } = mapping;
-    let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-    let is_the_one = |file: &File| file.metadata().is_ok_and(|metadata| metadata.ino() == *inode);
-    let folder = target::proc::folder(pid);
-    File::open(folder.join(format!("map_files/{start:x}-{end:x}")))
-        .or_else(|_| open_regular(&folder.join("root").join(relative)))
-        .or_else(|error| {
-            open_regular(&Path::new("/").join(relative)).ok().filter(is_the_one).ok_or(error)
-        })
-}
-
-/// Opens a file that the target may have put there: a pipe must not make memtrace wait.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 fn is_jvm(mapping: &Mapping) -> bool {

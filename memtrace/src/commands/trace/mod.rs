@@ -153,11 +153,11 @@ impl Subject {
     /// A Java launcher's zlib is probed before it runs, so that its very first Inflater is seen.
     fn probe_ahead(&self, probes: &mut Probes) {
         let Self::Command(_, command) = self else { return };
-        for path in target::resolve_command(&command[0])
+        for library in target::resolve_command(&command[0])
             .iter()
-            .flat_map(|path| target::launcher_zlib_files(path))
+            .flat_map(|path| target::launcher_zlib_libraries(path))
         {
-            if let Err(error) = probes.attach_zlib(&path) {
+            if let Err(error) = probes.attach_zlib(&library) {
                 log::warn!("{error:#}");
             }
         }
