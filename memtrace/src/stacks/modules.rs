@@ -98,6 +98,8 @@ pub(super) struct Files {
 
 /// Files that are kept though no process has them mapped any more.
 const MAX_FILES: usize = 2048;
+/// Files that are kept open until they are read.
+const MAX_OPEN_FILES: usize = 200;
 
 impl Modules {
     /// What lies at `address`.
@@ -193,8 +195,15 @@ impl Files {
         let source = open_mapped(pid, mapping)
             .map_or_else(|error| Source::Unreadable(error.to_string()), Source::File);
         let module = Rc::new(Module::new(mapping.file_name(), source));
+        if self.n_open() >= MAX_OPEN_FILES {
+            module.content();
+        }
         self.by_key.insert(key, module.clone());
         module
+    }
+
+    fn n_open(&self) -> usize {
+        self.by_key.values().filter(|module| module.is_open()).count()
     }
 
     fn vdso(&mut self) -> Option<Rc<Module>> {
@@ -239,6 +248,10 @@ impl Module {
         segment.map_or(offset, |(start, _, address)| offset - start + address)
     }
 
+    fn is_open(&self) -> bool {
+        matches!(*self.source.borrow(), Source::File(_))
+    }
+
     fn error(&self) -> Option<String> {
         match &*self.source.borrow() {
             Source::Unreadable(error) => Some(error.clone()),
@@ -250,7 +263,7 @@ impl Module {
         self.content.get_or_init(|| {
             let content = self.read();
             // Once it is read, the file is not needed open any more: a build has thousands of them.
-            if matches!(*self.source.borrow(), Source::File(_)) {
+            if self.is_open() {
                 self.source.replace(Source::Read);
             }
             content.unwrap_or_else(|error| Content {
@@ -288,4 +301,32 @@ impl Content {
 
 fn is_jvm(mapping: &Mapping) -> bool {
     mapping.file_name().starts_with("libjvm.so")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many files have code: descriptors are for other things, too.
+    #[test]
+    fn few_stay_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Files::default();
+        for number in 0..MAX_OPEN_FILES as u64 + 50 {
+            let path = folder.path().join(format!("lib{number}.so"));
+            std::fs::write(&path, "no library").unwrap();
+            let mapping = Mapping {
+                start: 0x1000,
+                end: 0x2000,
+                access: true,
+                exec: true,
+                offset: 0,
+                device: 1,
+                inode: number,
+                path: path.into_os_string().into_encoded_bytes(),
+            };
+            files.module(std::process::id(), &mapping);
+        }
+        assert_eq!((files.by_key.len(), files.n_open()), (MAX_OPEN_FILES + 50, MAX_OPEN_FILES));
+    }
 }

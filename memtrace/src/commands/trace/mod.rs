@@ -54,6 +54,8 @@ pub(super) fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
 fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     init_log(args.outputs.verbose);
     let subject = Subject::find(args)?;
+    // A command that waits to be run has been made already, with the limit that memtrace was started with.
+    conduct::allow_many_files();
     let (path, of_command) = (args.output.as_deref(), args.pid.is_none());
     let outputs = Outputs::open(&args.outputs, outputs::Trace::Recorded { path, of_command })?;
     let file = trace_file(args)?;
