@@ -41,7 +41,7 @@ use code_maps::CodeMaps;
 use conditions::Conditions;
 use links::Links;
 
-use crate::target::Library;
+use crate::target::{FileVersion, Library};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
@@ -85,6 +85,8 @@ pub struct Probes {
     options: Options,
     /// Device and inode of every library whose functions are probed.
     probed: HashSet<(u64, u64)>,
+    /// Libraries in which nothing to probe could be found, as they were then.
+    unreadable: HashSet<FileVersion>,
     /// What holds the programs attached.
     links: Links,
     /// Tells of code that processes map, where the kernel allows that.
@@ -125,6 +127,7 @@ impl Probes {
             counters,
             options,
             probed: HashSet::new(),
+            unreadable: HashSet::new(),
             links: Links::default(),
             code_maps: None,
             missed: None,
@@ -231,12 +234,18 @@ impl Probes {
 
     /// Probes the zlib functions of `library`, in every process that maps this file, once a file.
     ///
-    /// Returns how many functions were probed; 0 where it was probed before. What failed can be tried again.
+    /// Returns how many functions were probed; 0 where it was probed before, or where finding them has failed and the file
+    /// is still the same. Attaching that failed can be tried again.
     pub fn attach_zlib(&mut self, library: &Library) -> Result<usize> {
         if self.probed.contains(&library.key()) {
             return Ok(0);
         }
-        let sites = zlib::sites(library, self.options.zlib)?;
+        let version = library.version().context("failed to look at a library")?;
+        if self.unreadable.contains(&version) {
+            return Ok(0);
+        }
+        let sites = zlib::sites(library, self.options.zlib);
+        let sites = sites.inspect_err(|_| drop(self.unreadable.insert(version)))?;
         let n_before = self.links.functions.len();
         for site in &sites {
             if let Err(error) = self.attach_site(library, site) {

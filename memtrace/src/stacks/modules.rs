@@ -3,8 +3,6 @@
 //! The map is read again when an instruction lies nowhere, or when the process mapped code. A module that is gone
 //! stays known until its addresses are used again: events of it may still be on their way.
 
-mod needed;
-
 use std::{
     cell::{OnceCell, RefCell},
     fs::File,
@@ -17,6 +15,7 @@ use rustc_hash::FxHashMap;
 
 use super::{rules::Rule, symbols::Symbols, unwind_table::UnwindTable};
 use crate::target::{
+    elf_parts::{self, Parts},
     maps::{self, Mapping},
     open_mapped,
 };
@@ -275,7 +274,9 @@ impl Module {
 
     fn read(&self) -> io::Result<Content> {
         match &*self.source.borrow() {
-            Source::File(file) => Content::of_elf(&needed::read(file)?),
+            Source::File(file) => {
+                Content::of_elf(&elf_parts::read(file, Parts::UnwindInformation)?)
+            }
             &Source::Vdso { start, len } => {
                 // SAFETY: the kernel keeps the vdso mapped, readable and unchanged as long as the process lives.
                 Content::of_elf(unsafe {

@@ -3,6 +3,7 @@
 //! In: a pid or a command line. Out: facts. It attaches nothing; the one thing it does is to start a command.
 
 mod allocator;
+pub mod elf_parts;
 mod freezer;
 mod java;
 pub mod launch;
@@ -22,7 +23,7 @@ pub use process::{
     FindError, Memory, check, check_program, comm, command_line, memory, namespace_tid,
     resolve_command, start_brk,
 };
-pub use root::{Library, Root, open_mapped};
+pub use root::{FileVersion, Library, Root, open_mapped};
 pub use segment::segment_bytes;
 pub use situation::{Activity, Jvm, Situation};
 

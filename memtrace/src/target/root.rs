@@ -109,6 +109,10 @@ pub struct Library {
     key: (u64, u64),
 }
 
+/// A file as it is at a moment: device, inode, time of the last change, and size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileVersion(u64, u64, (i64, i64), u64);
+
 impl Library {
     /// What is at a path of memtrace's own, or behind a link of `/proc` to an open file.
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -143,6 +147,13 @@ impl Library {
     /// Device and inode.
     pub fn key(&self) -> (u64, u64) {
         self.key
+    }
+
+    /// What tells whether it was changed.
+    pub fn version(&self) -> io::Result<FileVersion> {
+        let metadata = self.file.metadata()?;
+        let changed = (metadata.mtime(), metadata.mtime_nsec());
+        Ok(FileVersion(metadata.dev(), metadata.ino(), changed, metadata.len()))
     }
 
     /// A path of memtrace's that leads to it as long as this lives.
