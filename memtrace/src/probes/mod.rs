@@ -245,7 +245,9 @@ impl Probes {
             return Ok(0);
         }
         let sites = zlib::sites(library, self.options.zlib);
-        let sites = sites.inspect_err(|_| drop(self.unreadable.insert(version)))?;
+        let sites = sites.inspect_err(|_| {
+            self.unreadable.insert(version);
+        })?;
         let n_before = self.links.functions.len();
         for site in &sites {
             if let Err(error) = self.attach_site(library, site) {
