@@ -39,7 +39,7 @@ losses! {
 }
 
 impl Counter {
-    /// Stacks that were cut because a page of them could not be read.
+    /// Stacks with holes, where pages of them could not be read.
     pub const STACK_FAULT: Counter = Counter(12);
     /// Calls that were under way when tracing began.
     pub const UNDER_WAY: Counter = Counter(13);

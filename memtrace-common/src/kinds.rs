@@ -49,7 +49,8 @@ kinds! {
     /// shmdt(addr).
     SHMDT = 10, "shmdt";
 
-    /// `Java_java_util_zip_Inflater_init`: args\[0\] = JNIEnv, result = address of the z_stream.
+    /// `Java_java_util_zip_Inflater_init`: args\[0\] = JNIEnv, 0 where its call of zlib is
+    /// probed instead of itself; result = address of the z_stream.
     INFLATER_INIT = 16, "inflater_init";
     /// `Java_java_util_zip_Inflater_end`: args\[0\] = address of the z_stream.
     INFLATER_END = 17, "inflater_end";

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memtrace::attach::{self, AttachError};
 use memtrace::jvm::thread_dump;
@@ -227,6 +227,38 @@ fn foreign_files() {
         let error = ask(jvm.pid, "threaddump", &[]).unwrap_err();
         assert!(matches!(error, AttachError::ForeignSocket { uid: 0, .. }), "{error:?}");
         fs::remove_file(socket).unwrap();
+        jvm.assert_undisturbed();
+    }
+}
+
+/// Beside another tool that is attaching no second signal is sent: a JVM with its socket open would print its threads. A
+/// trigger file that was left behind keeps nobody from attaching.
+#[test]
+fn another_tool_attaches() {
+    for jdk in jdks() {
+        let mut jvm = Jvm::start(&jdk, &[]);
+        let trigger = jvm.dir.path().join(format!(".attach_pid{}", jvm.pid));
+        fs::write(&trigger, "").unwrap();
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| ask(jvm.pid, "threaddump", &[]).unwrap());
+            std::thread::sleep(Duration::from_millis(500));
+            assert!(
+                !Path::new(&format!("/tmp/.java_pid{}", jvm.pid)).exists(),
+                "a signal was sent"
+            );
+            jvm.signal(libc::SIGQUIT);
+            asked.join().unwrap();
+        });
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        fs::remove_file(&trigger).unwrap();
+        jvm.assert_undisturbed();
+
+        let mut jvm = Jvm::start(&jdk, &[]);
+        let trigger = jvm.dir.path().join(format!(".attach_pid{}", jvm.pid));
+        fs::write(&trigger, "").unwrap();
+        attach::command(jvm.pid, "threaddump", &[], Duration::from_secs(4)).unwrap();
+        fs::remove_file(&trigger).unwrap();
         jvm.assert_undisturbed();
     }
 }

@@ -149,6 +149,45 @@ fn unwritable_output() {
     }
 }
 
+/// An old trace is lost only to a new one: not where tracing could not begin.
+#[test]
+fn old_trace_stays() {
+    let _turn = turn::together();
+    let folder = tempfile::TempDir::new().unwrap();
+    let trace = folder.path().join("trace.mt");
+    std::fs::write(&trace, "an old trace").unwrap();
+    let outcome =
+        Memtrace::started_by(&["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"])
+            .args(["--output", trace.to_str().unwrap()])
+            .command("true", &[])
+            .run();
+    assert_ne!(outcome.code(), Some(0), "{}", outcome.stderr);
+    assert_eq!(std::fs::read(&trace).unwrap(), b"an old trace");
+    let outcome = Memtrace::new().args(["-o", trace.to_str().unwrap()]).command("true", &[]).run();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    let outcome = Memtrace::new().args(["report", trace.to_str().unwrap()]).run();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+}
+
+/// A file that is mounted where it is (as `docker -v` has it) can't be replaced, and is written all the same.
+#[test]
+fn mounted_output() {
+    let _turn = turn::together();
+    let folder = tempfile::TempDir::new().unwrap();
+    let json = folder.path().join("report.json");
+    std::fs::write(&json, "x".repeat(1 << 20)).unwrap();
+    let path = json.to_str().unwrap();
+    let script = "mount --bind \"$1\" \"$1\" && shift && exec \"$@\"";
+    let outcome = Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh", path])
+        .args(["--json", path])
+        .command("true", &[])
+        .run();
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    let text = std::fs::read_to_string(&json).unwrap();
+    assert!(text.starts_with('{') && text.trim_end().ends_with('}'), "{}", text.len());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
+}
+
 /// A disk that becomes full is said, and the trace ends in order: the other outputs are written.
 #[test]
 fn disk_full() {

@@ -91,24 +91,40 @@ fn have_socket_made(target: &Target, limit: Limit) -> Result<File, AttachError> 
     let pid = target.pid;
     sys::check_writable(&target.tmp)
         .map_err(|source| AttachError::TmpNotWritable { pid, source })?;
-    let _trigger =
-        Trigger::create(target).map_err(|source| AttachError::Trigger { pid, source })?;
+    let trigger = Trigger::create(target).map_err(|source| AttachError::Trigger { pid, source })?;
+    if trigger.is_of_another() {
+        // Who made it sends the signal, and a second one makes the JVM print its threads. Only one that was left behind
+        // has nobody: then there is no socket after a time.
+        let until = Instant::now() + limit.remaining().unwrap_or_default() / 2;
+        if let Some(socket) = wait_for_socket(target, until)? {
+            return Ok(socket);
+        }
+    }
     target.pidfd.send(libc::SIGQUIT).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => {
             AttachError::NotPermitted { pid, uid: target.owner.uid, source }
         }
         _ => AttachError::NoSuchProcess { pid },
     })?;
-    while let Some(remaining) = limit.remaining() {
+    let socket = wait_for_socket(target, limit.deadline)?;
+    socket.ok_or_else(|| limit.expired(target, "get an attach socket from"))
+}
+
+/// Looks for the socket until it is there, or the time is over.
+fn wait_for_socket(target: &Target, until: Instant) -> Result<Option<File>, AttachError> {
+    loop {
         if let Some(socket) = find_socket(target)? {
-            return Ok(socket);
+            return Ok(Some(socket));
         }
         if target.pidfd.has_ended().unwrap_or(false) {
-            return Err(AttachError::NoSuchProcess { pid });
+            return Err(AttachError::NoSuchProcess { pid: target.pid });
+        }
+        let remaining = until.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
+            return Ok(None);
         }
         thread::sleep(POLL_INTERVAL.min(remaining));
     }
-    Err(limit.expired(target, "get an attach socket from"))
 }
 
 /// Connects to `socket` itself, not to what has its name by now.

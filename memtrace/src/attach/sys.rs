@@ -1,6 +1,5 @@
 //! The system calls of attaching that std does not have, one function each.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -19,19 +18,6 @@ fn own(fd: libc::c_long) -> OwnedFd {
     let fd = i32::try_from(fd).expect("a descriptor is a small number");
     // SAFETY: the caller got `fd` from a successful call that makes a new one; nobody else has it.
     unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-/// Opens directory `path` below `root` as the process sees it whose root that is: absolute links
-/// and `..` stay inside. Linux 5.6.
-pub(super) fn open_dir_in_root(root: &File, path: &CStr) -> io::Result<File> {
-    // SAFETY: all of its fields are numbers, for which 0 is a value; it cannot be built otherwise.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_IN_ROOT;
-    let (fd, how, size) = (root.as_raw_fd(), &raw const how, size_of::<libc::open_how>());
-    // SAFETY: `path` ends in a zero byte and `how` is `size` bytes; both outlive the call.
-    check(unsafe { libc::syscall(libc::SYS_openat2, fd, path.as_ptr(), how, size) })
-        .map(|fd| File::from(own(fd)))
 }
 
 /// Fails if the calling thread could not create a file in `dir`.

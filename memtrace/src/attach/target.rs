@@ -10,8 +10,7 @@ use std::path::Path;
 
 use super::AttachError;
 use super::identity::Owner;
-use super::sys;
-use crate::target::{self, pidfd::PidFd, proc};
+use crate::target::{self, Root, pidfd::PidFd, proc};
 
 /// More than exec allows for arguments and environment: a switch in them is not passed over.
 const MAX_OPTIONS_BYTES: u64 = 8 << 20;
@@ -63,8 +62,9 @@ impl Target {
         if !status.catches_sigquit {
             return Err(AttachError::SigquitNotHandled { pid });
         }
-        let root = open_path(&folder.join("root")).map_err(denied)?;
-        let tmp = sys::open_dir_in_root(&root, c"tmp")
+        let root = Root::of_process(pid).map_err(denied)?;
+        let tmp = root
+            .folder(Path::new("tmp"))
             .map_err(|source| AttachError::TmpNotWritable { pid, source })?;
         let cwd = open_path(&folder.join("cwd")).ok();
         // What was read belongs to the process of `pidfd` only if that still lives.
@@ -197,7 +197,7 @@ fn disables_attach(options: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attach::identity;
+    use crate::attach::{identity, sys};
 
     /// A process of root is not looked into by another user, and that is said.
     #[test]

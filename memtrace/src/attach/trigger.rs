@@ -54,6 +54,11 @@ impl<'a> Trigger<'a> {
         }
     }
 
+    /// Whether it was there already, made by another who sends the signal, too.
+    pub(super) fn is_of_another(&self) -> bool {
+        !self.is_ours
+    }
+
     fn path(&self) -> String {
         format!("/proc/self/fd/{}/{}", self.dir.as_raw_fd(), self.name)
     }
@@ -82,7 +87,8 @@ mod tests {
         let uid = sys::effective_owner().uid;
 
         let trigger = Trigger::create_in(&opened, "trigger", uid).unwrap();
-        assert!(file.exists());
+        assert!(file.exists() && !trigger.is_of_another());
+        assert!(Trigger::create_in(&opened, "trigger", uid).unwrap().is_of_another());
         drop(trigger);
         assert!(!file.exists());
 

@@ -1,6 +1,6 @@
 //! `memtrace doctor`: what this kernel and a process allow, and what to do about the rest.
 
-use std::{io, path::Path, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use super::{
     args::DoctorArgs,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     probes::{Probes, features::Features, one_line},
     report::doctor::{Check, Libzip, doctor, is_well, of_kernel, of_process},
-    target::{self, Situation},
+    target::{self, Library, Situation},
 };
 
 pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
@@ -27,13 +27,11 @@ fn check_process(pid: u32) -> Vec<Check> {
         return vec![Check::fail("process", one_line(&error.into()), hint)];
     }
     let situation = Situation::of(pid);
-    let libzips: Vec<Libzip> = situation.libzips.iter().map(|path| libzip(path)).collect();
+    let libzips: Vec<Libzip> = situation.libzips.iter().map(libzip).collect();
     of_process(&situation, &libzips)
 }
 
-fn libzip(path: &Path) -> Libzip {
-    let functions = Probes::zlib_functions(path).map_err(|error| one_line(&error));
-    // Where a mapped file is said by a link.
-    let path = path.read_link().unwrap_or_else(|_| path.to_path_buf());
-    Libzip { path: path.display().to_string(), functions }
+fn libzip(library: &Library) -> Libzip {
+    let functions = Probes::zlib_functions(library).map_err(|error| one_line(&error));
+    Libzip { path: library.name().display().to_string(), functions }
 }

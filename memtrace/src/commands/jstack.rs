@@ -1,6 +1,13 @@
 //! Java thread names from the JVM's own thread dump.
 
-use std::{collections::HashMap, fs, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -82,12 +89,18 @@ pub(super) fn note_on(n_matched: usize, n_in_dump: usize) -> Option<String> {
 
 /// The threads in what `jstack` printed.
 fn read_file(path: &Path) -> Result<Vec<DumpedThread>> {
-    let len =
-        fs::metadata(path).with_context(|| format!("failed to open {}", path.display()))?.len();
-    if len > MAX_FILE_BYTES {
-        bail!("failed to read {}: {len} bytes are more than any thread dump has", path.display());
+    let failed = || format!("failed to read {}", path.display());
+    // A pipe without a writer must not make memtrace wait.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.with_context(|| format!("failed to open {}", path.display()))?;
+    // A pipe that has a writer is waited for: `--jstack <(jstack PID)`.
+    // SAFETY: takes three numbers.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, 0) };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).with_context(failed)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        bail!("{}: more than {MAX_FILE_BYTES} bytes are no thread dump", failed());
     }
-    let bytes = fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
     let threads = thread_dump::parse(&String::from_utf8_lossy(&bytes));
     if threads.is_empty() {
         bail!("failed to find a thread in {}: it is not what jstack prints", path.display());
@@ -103,4 +116,27 @@ fn ids_in_namespace(pid: u32) -> HashMap<u32, u32> {
 
 fn named(tgid: u32, tid: u32, name: String) -> ThreadName {
     ThreadName { tgid, tid, name: name.into_bytes(), from: NameFrom::Jstack }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What has no end, or no beginning, is told in time.
+    #[test]
+    fn hostile_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for (path, said) in [
+            (Path::new("/dev/zero"), "more than 268435456 bytes are no thread dump"),
+            (&pipe, "it is not what jstack prints"),
+            (Path::new("/dev/null"), "it is not what jstack prints"),
+            (&folder.path().join("none"), "failed to open"),
+        ] {
+            let error = read_file(path).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
 }

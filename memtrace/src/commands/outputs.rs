@@ -18,7 +18,7 @@ use crate::{
     trace::Recording,
 };
 
-pub(crate) use place::{create, is_stdout};
+pub(crate) use place::{Beginning, create, is_stdout};
 
 /// The results that were asked for.
 #[derive(Debug)]

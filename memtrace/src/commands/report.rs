@@ -1,7 +1,14 @@
 //! `memtrace report`: the report of a recorded trace.
 
 use std::{
-    fs::File, io, io::BufReader, ops::ControlFlow, os::fd::AsFd, path::Path, process::ExitCode,
+    cell::Cell,
+    fs::File,
+    io,
+    io::{BufReader, Read},
+    ops::ControlFlow,
+    os::fd::AsFd,
+    path::Path,
+    process::ExitCode,
 };
 
 use anyhow::{Context, anyhow};
@@ -22,7 +29,7 @@ use crate::{
 const IN_PART: u8 = 3;
 /// Memory that reading a trace may take; one of a week takes less than a tenth.
 const MAX_MEMORY_BYTES: u64 = 2 << 30;
-/// Processor time that reading a trace may take, and what is added for each MiB of the file: a hundred times what a trace
+/// Processor time that reading a trace may take, and what is added for each MiB that was read: a hundred times what a trace
 /// of memtrace's needs.
 const MAX_SECONDS: u64 = 60;
 const MAX_SECONDS_PER_MIB: u64 = 10;
@@ -67,25 +74,43 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Reads the trace as far as it can be read with what `limit` says for a file of so many bytes.
+/// Reads the trace as far as it can be read with what `limit` says for so many bytes as were read: a pipe has no size.
 ///
 /// A live trace holds what its target does. A file may claim address spaces and streams without end, and small records
 /// that each copy or look through all of them: what they come to is limited by what they take.
 fn recorded(
-    file: File,
-    limit: impl FnOnce(u64) -> Taken,
+    input: impl Read,
+    limit: impl Fn(u64) -> Taken,
 ) -> Result<(Recording, Outcome), ReadError> {
-    let limit = limit(file.metadata()?.len());
+    let n_bytes = Cell::new(0);
+    let look = || {
+        let excess = Taken::now().excess(limit(n_bytes.get()));
+        excess.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+    };
     let mut recording = Recording::default();
     let mut n_records = 0_u64;
-    let outcome = read(BufReader::new(file), |record| {
+    let counted = Counted { input, n_bytes: &n_bytes };
+    let outcome = read(BufReader::new(counted), look, |record| {
         n_records += 1;
         let looks = n_records.is_multiple_of(LOOK_EVERY) || is_of_a_whole_process(&record);
         recording.apply(record);
-        let excess = if looks { Taken::now().excess(limit) } else { None };
-        excess.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+        if looks { look() } else { ControlFlow::Continue(()) }
     });
     Ok((recording, outcome?))
+}
+
+/// Counts what is read.
+struct Counted<'n, R> {
+    input: R,
+    n_bytes: &'n Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.input.read(buffer)?;
+        self.n_bytes.set(self.n_bytes.get() + n as u64);
+        Ok(n)
+    }
 }
 
 fn is_of_a_whole_process(record: &Record) -> bool {
@@ -101,9 +126,9 @@ struct Taken {
 }
 
 impl Taken {
-    /// What reading a file of `file_bytes` may take.
-    fn limit(file_bytes: u64) -> Self {
-        let for_size = (file_bytes >> 20).saturating_mul(MAX_SECONDS_PER_MIB);
+    /// What reading `n_bytes` of a trace may take.
+    fn limit(n_bytes: u64) -> Self {
+        let for_size = (n_bytes >> 20).saturating_mul(MAX_SECONDS_PER_MIB);
         Self { cpu_seconds: MAX_SECONDS.saturating_add(for_size), memory_bytes: MAX_MEMORY_BYTES }
     }
 
@@ -174,6 +199,30 @@ mod tests {
         let (_, outcome) = recorded(trace(opened.chain(execs)), limit).unwrap();
         assert!(outcome.excess.is_some_and(|excess| excess.contains("can be added up")));
         assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+    }
+
+    /// A pipe has no size before it is read: its time grows with what came out of it, also of kinds that are not known.
+    #[test]
+    fn time_for_what_was_read() {
+        let mut file = trace((0..200_000).map(map));
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        let asked = Cell::new(0);
+        let limit = |n_bytes| {
+            asked.set(n_bytes);
+            Taken { cpu_seconds: u64::MAX, memory_bytes: u64::MAX }
+        };
+        let (_, outcome) = recorded(&bytes[..], limit).unwrap();
+        assert_eq!((outcome, asked.get()), (Outcome::default(), bytes.len() as u64));
+        // A block of one record that no memtrace knows.
+        let unknown = zstd::bulk::compress(&[255, 0, 0, 0, 0], 1).unwrap();
+        bytes.truncate(12);
+        bytes.extend((unknown.len() as u32).to_le_bytes());
+        bytes.extend(crc32fast::hash(&unknown).to_le_bytes());
+        bytes.extend(&unknown);
+        let nothing = |_| Taken { cpu_seconds: u64::MAX, memory_bytes: 0 };
+        let (_, outcome) = recorded(&bytes[..], nothing).unwrap();
+        assert_eq!((outcome.n_unknown, outcome.excess.is_some()), (1, true));
     }
 
     /// What is sound stays far below.

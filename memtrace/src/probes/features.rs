@@ -14,6 +14,7 @@ use memtrace_common::Kind;
 use object::Object;
 
 use super::{Options, Probes, conditions::Conditions, obstacle, one_line, tracefs, zlib};
+use crate::target::Library;
 
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -113,7 +114,8 @@ fn try_uprobe(probes: &mut Probes) -> Result<()> {
     let file_offset = zlib::file_offset(&elf, elf.entry())
         .context("memtrace's own first instruction is not in its file")?;
     let site = zlib::Site { role: zlib::Role::End, kind: Kind::INFLATER_END, file_offset };
-    probes.attach_function("stream_end", Path::new(OWN_PROGRAM), &site)
+    let own = Library::open(Path::new(OWN_PROGRAM))?;
+    probes.attach_function("stream_end", &own, &site)
 }
 
 /// The kernel charges the ring buffer to memtrace's memory cgroup, and refuses it where that is full.

@@ -40,7 +40,8 @@ pub(super) fn drop_all(ebpf: &mut Ebpf, links: Links) {
     }
     thread::scope(|scope| {
         for link in owned {
-            scope.spawn(move || drop(link));
+            // Where no thread can be made, the link is dropped with the closure: here, one after the other.
+            thread::Builder::new().spawn_scoped(scope, move || drop(link)).ok();
         }
     });
 }

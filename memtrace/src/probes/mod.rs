@@ -19,11 +19,7 @@ mod ring;
 mod tracefs;
 mod zlib;
 
-use std::{
-    collections::HashSet,
-    os::{fd::AsFd, unix::fs::MetadataExt},
-    path::Path,
-};
+use std::{collections::HashSet, os::fd::AsFd};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
@@ -44,6 +40,8 @@ pub use tracefs::is_mounted as tracefs_is_mounted;
 use code_maps::CodeMaps;
 use conditions::Conditions;
 use links::Links;
+
+use crate::target::{FileVersion, Library};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memtrace.bpf.o"));
 
@@ -87,6 +85,8 @@ pub struct Probes {
     options: Options,
     /// Device and inode of every library whose functions are probed.
     probed: HashSet<(u64, u64)>,
+    /// Libraries in which nothing to probe could be found, as they were then.
+    unreadable: HashSet<FileVersion>,
     /// What holds the programs attached.
     links: Links,
     /// Tells of code that processes map, where the kernel allows that.
@@ -127,6 +127,7 @@ impl Probes {
             counters,
             options,
             probed: HashSet::new(),
+            unreadable: HashSet::new(),
             links: Links::default(),
             code_maps: None,
             missed: None,
@@ -226,51 +227,57 @@ impl Probes {
         Ok(())
     }
 
-    /// How many zlib functions of the library at `path` could be probed; nothing is.
-    pub fn zlib_functions(path: &Path) -> Result<usize> {
-        zlib::sites(path, false).map(|sites| sites.len())
+    /// How many zlib functions of `library` could be probed; nothing is.
+    pub fn zlib_functions(library: &Library) -> Result<usize> {
+        zlib::sites(library, false).map(|sites| sites.len())
     }
 
-    /// Probes the zlib functions of the library at `path`, in every process that maps this file, once a file.
+    /// Probes the zlib functions of `library`, in every process that maps this file, once a file.
     ///
-    /// Returns how many functions were probed; 0 where it was probed before. What failed can be tried again.
-    pub fn attach_zlib(&mut self, path: &Path) -> Result<usize> {
-        let metadata =
-            path.metadata().with_context(|| format!("failed to find {}", path.display()))?;
-        let file = (metadata.dev(), metadata.ino());
-        if self.probed.contains(&file) {
+    /// Returns how many functions were probed; 0 where it was probed before, or where finding them has failed and the file
+    /// is still the same. Attaching that failed can be tried again.
+    pub fn attach_zlib(&mut self, library: &Library) -> Result<usize> {
+        if self.probed.contains(&library.key()) {
             return Ok(0);
         }
-        let sites = zlib::sites(path, self.options.zlib)?;
+        let version = library.version().context("failed to look at a library")?;
+        if self.unreadable.contains(&version) {
+            return Ok(0);
+        }
+        let sites = zlib::sites(library, self.options.zlib);
+        let sites = sites.inspect_err(|_| {
+            self.unreadable.insert(version);
+        })?;
         let n_before = self.links.functions.len();
         for site in &sites {
-            if let Err(error) = self.attach_site(path, site) {
+            if let Err(error) = self.attach_site(library, site) {
                 // Half a library would be counted twice when it is tried again.
                 let functions = self.links.functions.split_off(n_before);
                 links::drop_all(&mut self.ebpf, Links { functions, ..Links::default() });
                 return Err(error);
             }
         }
-        self.probed.insert(file);
+        log::info!("probed {} functions of {}", sites.len(), library.name().display());
+        self.probed.insert(library.key());
         Ok(sites.len())
     }
 
-    fn attach_site(&mut self, path: &Path, site: &zlib::Site) -> Result<()> {
+    fn attach_site(&mut self, library: &Library, site: &zlib::Site) -> Result<()> {
         match site.role {
             // The return first: an entry without its return would be a call that never ends.
             zlib::Role::Init => {
-                self.attach_function("stream_init_return", path, site)?;
-                self.attach_function("stream_init", path, site)
+                self.attach_function("stream_init_return", library, site)?;
+                self.attach_function("stream_init", library, site)
             }
-            zlib::Role::Opens => self.attach_function("stream_opens", path, site),
-            zlib::Role::End => self.attach_function("stream_end", path, site),
+            zlib::Role::Opens => self.attach_function("stream_opens", library, site),
+            zlib::Role::End => self.attach_function("stream_end", library, site),
         }
     }
 
     fn attach_function(
         &mut self,
         name: &'static str,
-        path: &Path,
+        library: &Library,
         site: &zlib::Site,
     ) -> Result<()> {
         let program: &mut UProbe = program_mut(&mut self.ebpf, name)?;
@@ -278,9 +285,15 @@ impl Probes {
             location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
             cookie: Some(u64::from(site.kind.0)),
         };
-        let link = program.attach(point, path, UProbeScope::AllProcesses).with_context(|| {
-            format!("failed to probe offset {:#x} of {}", site.file_offset, path.display())
-        })?;
+        let link = program.attach(point, library.path(), UProbeScope::AllProcesses).with_context(
+            || {
+                format!(
+                    "failed to probe offset {:#x} of {}",
+                    site.file_offset,
+                    library.name().display()
+                )
+            },
+        )?;
         self.links.functions.push((name, link));
         Ok(())
     }

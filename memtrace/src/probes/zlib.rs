@@ -1,13 +1,14 @@
 //! Which functions of a zlib are probed, and where they lie in its file.
 
-use std::{fs::File, os::unix::fs::OpenOptionsExt, path::Path};
-
 use anyhow::{Context, Result};
-use memmap2::Mmap;
 use memtrace_common::Kind;
 use object::{Object, ObjectSegment, ObjectSymbol};
 
-use super::call_sites::only_call;
+use super::call_sites::Functions;
+use crate::target::{
+    Library,
+    elf_parts::{self, Parts},
+};
 
 /// How a function is probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,24 +56,30 @@ const ZLIB: [(&str, Role, Kind); 4] = [
     ("deflateEnd", Role::End, Kind::DEFLATE_END),
 ];
 
-/// The functions of the library at `path` that are probed: the JNI ones, and with `own` zlib's own.
-pub(super) fn sites(path: &Path, own: bool) -> Result<Vec<Site>> {
-    // A pipe of that name must not make memtrace wait.
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = file.with_context(|| format!("failed to open {}", path.display()))?;
-    // SAFETY: the file is only read; should it be truncated meanwhile the process gets SIGBUS, as any mapped library.
-    let bytes =
-        unsafe { Mmap::map(&file) }.with_context(|| format!("failed to map {}", path.display()))?;
+/// The functions of `library` that are probed: the JNI ones, and with `own` zlib's own.
+pub(super) fn sites(library: &Library, own: bool) -> Result<Vec<Site>> {
+    let path = library.name();
+    let bytes = elf_parts::read(library.file(), Parts::Code)
+        .with_context(|| format!("failed to read {}", path.display()))?;
     let elf = object::File::parse(&*bytes)
         .with_context(|| format!("failed to parse {}", path.display()))?;
+    let functions = Functions::of(&elf)
+        .with_context(|| format!("failed to find the functions of {}", path.display()))?;
     let wanted = JNI.iter().chain(if own { ZLIB.iter() } else { [].iter() });
-    Ok(wanted.filter_map(|&(name, role, kind)| site(&elf, name, role, kind)).collect())
+    let site = |&(name, role, kind)| site(&elf, &functions, name, role, kind);
+    Ok(wanted.filter_map(site).collect())
 }
 
-fn site(elf: &object::File<'_>, name: &str, role: Role, kind: Kind) -> Option<Site> {
+fn site(
+    elf: &object::File<'_>,
+    functions: &Functions<'_>,
+    name: &str,
+    role: Role,
+    kind: Kind,
+) -> Option<Site> {
     let symbol =
         elf.dynamic_symbols().find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))?;
-    let call = opener(kind).and_then(|callee| only_call(elf, &symbol, callee));
+    let call = opener(kind).and_then(|callee| functions.only_call(&symbol, callee));
     let (role, address) =
         call.map_or((role, symbol.address()), |call_address| (Role::Opens, call_address));
     Some(Site { role, kind, file_offset: file_offset(elf, address)? })

@@ -3,18 +3,10 @@
 //! The map is read again when an instruction lies nowhere, or when the process mapped code. A module that is gone
 //! stays known until its addresses are used again: events of it may still be on their way.
 
-mod needed;
-
 use std::{
     cell::{OnceCell, RefCell},
-    ffi::OsStr,
     fs::File,
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{MetadataExt, OpenOptionsExt},
-    },
-    path::Path,
     rc::Rc,
 };
 
@@ -23,8 +15,9 @@ use rustc_hash::FxHashMap;
 
 use super::{rules::Rule, symbols::Symbols, unwind_table::UnwindTable};
 use crate::target::{
-    self,
+    elf_parts::{self, Parts},
     maps::{self, Mapping},
+    open_mapped,
 };
 
 /// A file (or the vdso) with code. It is opened when it is first seen, which is quick, and read when a stack leads
@@ -104,6 +97,8 @@ pub(super) struct Files {
 
 /// Files that are kept though no process has them mapped any more.
 const MAX_FILES: usize = 2048;
+/// Files that are kept open until they are read.
+const MAX_OPEN_FILES: usize = 200;
 
 impl Modules {
     /// What lies at `address`.
@@ -223,8 +218,15 @@ impl Files {
         let source = open_mapped(pid, mapping)
             .map_or_else(|error| Source::Unreadable(error.to_string()), Source::File);
         let module = Rc::new(Module::new(mapping.file_name(), source));
+        if self.n_open() >= MAX_OPEN_FILES {
+            module.content();
+        }
         self.by_key.insert(key, module.clone());
         module
+    }
+
+    fn n_open(&self) -> usize {
+        self.by_key.values().filter(|module| module.is_open()).count()
     }
 
     fn vdso(&mut self) -> Option<Rc<Module>> {
@@ -269,6 +271,10 @@ impl Module {
         segment.map_or(offset, |(start, _, address)| offset - start + address)
     }
 
+    fn is_open(&self) -> bool {
+        matches!(*self.source.borrow(), Source::File(_))
+    }
+
     fn error(&self) -> Option<String> {
         match &*self.source.borrow() {
             Source::Unreadable(error) => Some(error.clone()),
@@ -280,7 +286,7 @@ impl Module {
         self.content.get_or_init(|| {
             let content = self.read();
             // Once it is read, the file is not needed open any more: a build has thousands of them.
-            if matches!(*self.source.borrow(), Source::File(_)) {
+            if self.is_open() {
                 self.source.replace(Source::Read);
             }
             content.unwrap_or_else(|error| Content {
@@ -292,7 +298,9 @@ impl Module {
 
     fn read(&self) -> io::Result<Content> {
         match &*self.source.borrow() {
-            Source::File(file) => Content::of_elf(&needed::read(file)?),
+            Source::File(file) => {
+                Content::of_elf(&elf_parts::read(file, Parts::UnwindInformation)?)
+            }
             &Source::Vdso { start, len } => {
                 // SAFETY: the kernel keeps the vdso mapped, readable and unchanged as long as the process lives.
                 Content::of_elf(unsafe {
@@ -314,26 +322,6 @@ impl Content {
         let (table, symbols) = (UnwindTable::of_elf(&elf), Symbols::of_elf(&elf));
         Ok(Self { table, symbols, segments: segments.collect(), error: None })
     }
-}
-
-/// Opens the file behind a mapping: by the mapping itself, which is right in every namespace and for deleted files, or
-/// by its path under the process's root. A process that is gone has neither; then its path may be memtrace's, too.
-fn open_mapped(pid: u32, mapping: &Mapping) -> io::Result<File> {
-    let Mapping { start, end, path, inode, .. } = mapping;
-    let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-    let is_the_one = |file: &File| file.metadata().is_ok_and(|metadata| metadata.ino() == *inode);
-    let folder = target::proc::folder(pid);
-    File::open(folder.join(format!("map_files/{start:x}-{end:x}")))
-        .or_else(|_| open_regular(&folder.join("root").join(relative)))
-        .or_else(|error| {
-            open_regular(&Path::new("/").join(relative)).ok().filter(is_the_one).ok_or(error)
-        })
-}
-
-/// Opens a file that the target may have put there: a pipe must not make memtrace wait.
-fn open_regular(path: &Path) -> io::Result<File> {
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 fn is_jvm(mapping: &Mapping) -> bool {
@@ -376,5 +364,28 @@ mod tests {
             let areas = modules.areas.iter().map(|area| (area.start, area.end, area.offset));
             assert_eq!(areas.collect::<Vec<_>>(), want, "{what}");
         }
+    }
+
+    /// However many files have code: descriptors are for other things, too.
+    #[test]
+    fn few_stay_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Files::default();
+        for number in 0..MAX_OPEN_FILES as u64 + 50 {
+            let path = folder.path().join(format!("lib{number}.so"));
+            std::fs::write(&path, "no library").unwrap();
+            let mapping = Mapping {
+                start: 0x1000,
+                end: 0x2000,
+                access: true,
+                exec: true,
+                offset: 0,
+                device: 1,
+                inode: number,
+                path: path.into_os_string().into_encoded_bytes(),
+            };
+            files.module(std::process::id(), &mapping);
+        }
+        assert_eq!((files.by_key.len(), files.n_open()), (MAX_OPEN_FILES + 50, MAX_OPEN_FILES));
     }
 }

@@ -3,22 +3,25 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Read,
-    os::unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    io::{self, Read},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
 use super::{
     maps::{self, Mapping},
     proc,
+    root::{Library, Root},
 };
 
 const MAX_RELEASE_BYTES: u64 = 64 << 10;
 
 /// Where the JDK of a process is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct JavaHome {
-    /// The folder, as it can be reached from here.
+    /// Where its path begins.
+    root: Root,
+    /// The folder.
     path: PathBuf,
 }
 
@@ -27,33 +30,44 @@ impl JavaHome {
     pub fn of_process(pid: u32) -> Option<Self> {
         let mappings = maps::read(pid).ok()?;
         let library = mappings.iter().find(|mapping| is_libjvm(mapping))?;
+        let library = Path::new(OsStr::from_bytes(&library.path));
         // HOME/lib/server/libjvm.so; HOME/jre/lib/amd64/server/libjvm.so on JDK 8.
-        let home = rooted(pid, &library.path).ancestors().nth(3)?.to_path_buf();
-        Some(Self { path: if home.ends_with("lib") { home.parent()?.to_path_buf() } else { home } })
+        let home = library.ancestors().nth(3)?;
+        let path = if home.ends_with("lib") { home.parent()? } else { home };
+        Some(Self { root: root_of(pid, library)?, path: path.to_path_buf() })
     }
 
-    /// The JDK of the launcher at `path` (`HOME/bin/java`).
+    /// The JDK of the launcher that process `pid` runs.
+    fn of_executable(pid: u32) -> Option<Self> {
+        let launcher = fs::read_link(proc::folder(pid).join("exe")).ok()?;
+        Self::of_real_launcher(&launcher, root_of(pid, &launcher)?)
+    }
+
+    /// The JDK of the launcher at `path` (`HOME/bin/java`) of memtrace's own.
     pub fn of_launcher(path: &Path) -> Option<Self> {
-        let path = fs::canonicalize(path).ok()?;
-        let home = path.parent()?.parent()?;
+        Self::of_real_launcher(&fs::canonicalize(path).ok()?, Root::own().ok()?)
+    }
+
+    fn of_real_launcher(path: &Path, root: Root) -> Option<Self> {
+        let home = path.parent()?.parent()?.to_path_buf();
         let is_launcher = path.file_name() == Some(OsStr::new("java"));
-        is_launcher.then(|| Self { path: home.to_path_buf() })
+        is_launcher.then_some(Self { root, path: home })
     }
 
     /// Its version (such as `17.0.15+6`), from the file `release` that every JDK has.
     pub fn version(&self) -> Option<String> {
         let text = [self.path.clone(), self.path.join("..")]
             .iter()
-            .find_map(|folder| read_small(&folder.join("release")))?;
+            .find_map(|folder| read_small(self.root.open(&folder.join("release")).ok()?))?;
         release_field(&text, "JAVA_RUNTIME_VERSION")
             .or_else(|| release_field(&text, "JAVA_VERSION"))
     }
 
-    /// Where its zlib library may be.
-    fn libzips(&self) -> impl Iterator<Item = PathBuf> {
+    /// Its zlib library: where it may be, those that are there.
+    fn libzips(&self) -> impl Iterator<Item = Library> {
         ["lib/libzip.so", "lib/amd64/libzip.so", "jre/lib/amd64/libzip.so"]
             .iter()
-            .map(|path| self.path.join(path))
+            .filter_map(|path| Library::below(&self.root, &self.path.join(path)).ok())
     }
 }
 
@@ -64,36 +78,37 @@ pub fn feature_release(version: &str) -> Option<u32> {
     version[..digits].parse().ok()
 }
 
-/// Files of process `pid` with zlib functions to probe: its JDK's libzip, mapped or not, and with `own` zlib itself.
-pub fn zlib_files(pid: u32, own: bool) -> Vec<PathBuf> {
-    let folder = proc::folder(pid);
+/// Libraries of process `pid` with zlib functions to probe: its JDK's libzip, mapped or not, and with `own` zlib itself.
+/// One that is mapped and can't be opened is an error in the list.
+pub fn zlib_libraries(pid: u32, own: bool) -> Vec<io::Result<Library>> {
     let mappings = maps::read(pid).unwrap_or_default();
     let mapped = mappings.iter().filter(|mapping| mapping.exec).filter(|mapping| {
         let name = mapping.file_name();
         name.starts_with("libzip.so") || (own && has_zlib(&name))
     });
-    let mut files: Vec<PathBuf> = mapped
-        .map(|Mapping { start, end, .. }| {
-            folder.join("map_files").join(format!("{start:x}-{end:x}"))
-        })
-        .collect();
-    let homes = [JavaHome::of_process(pid), JavaHome::of_launcher(&folder.join("exe"))];
-    files.extend(homes.iter().flatten().flat_map(JavaHome::libzips).filter(|path| path.exists()));
-    files
+    let mapped = mapped.map(|mapping| Library::mapped(pid, mapping));
+    let homes = [JavaHome::of_process(pid), JavaHome::of_executable(pid)];
+    let of_jdk = homes.iter().flatten().flat_map(JavaHome::libzips).map(Ok);
+    let mut libraries: Vec<io::Result<Library>> = Vec::new();
+    for library in mapped.chain(of_jdk) {
+        // One is found both where it is mapped and in its JDK.
+        let is_same = |known: &Library| library.as_ref().is_ok_and(|library| library == known);
+        if !libraries.iter().flatten().any(is_same) {
+            libraries.push(library);
+        }
+    }
+    libraries
 }
 
 /// The libzip of the JDK whose launcher is at `path`; none where it is no launcher.
-pub fn launcher_zlib_files(path: &Path) -> Vec<PathBuf> {
-    let home = JavaHome::of_launcher(path);
-    home.iter().flat_map(JavaHome::libzips).filter(|path| path.exists()).collect()
+pub fn launcher_zlib_libraries(path: &Path) -> Vec<Library> {
+    JavaHome::of_launcher(path).iter().flat_map(JavaHome::libzips).collect()
 }
 
-/// Reads a small file that the target may have put there: a pipe must not make memtrace wait, nor a large one fill it.
-fn read_small(path: &Path) -> Option<String> {
-    let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+/// Reads a small file that the target may have put there: a large one must not fill memtrace.
+fn read_small(file: fs::File) -> Option<String> {
     let mut text = String::new();
-    let is_file = file.metadata().ok()?.is_file();
-    is_file.then(|| file.take(MAX_RELEASE_BYTES).read_to_string(&mut text).ok())??;
+    file.take(MAX_RELEASE_BYTES).read_to_string(&mut text).ok()?;
     Some(text)
 }
 
@@ -105,12 +120,11 @@ fn is_libjvm(mapping: &Mapping) -> bool {
     mapping.file_name().starts_with("libjvm.so")
 }
 
-/// A path of the process, reached through its own root.
-fn rooted(pid: u32, path: &[u8]) -> PathBuf {
-    let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-    let through_root = proc::folder(pid).join("root").join(relative);
+/// The root below which a path of the process lies.
+fn root_of(pid: u32, path: &Path) -> Option<Root> {
+    let root = Root::of_process(pid).ok()?;
     // A chrooted process in memtrace's own mount namespace: its maps have the paths that memtrace sees.
-    if through_root.exists() { through_root } else { Path::new("/").join(relative) }
+    if root.open(path).is_ok() { Some(root) } else { Root::own().ok() }
 }
 
 fn release_field(text: &str, name: &str) -> Option<String> {

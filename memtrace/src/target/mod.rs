@@ -3,6 +3,7 @@
 //! In: a pid or a command line. Out: facts. It attaches nothing; the one thing it does is to start a command.
 
 mod allocator;
+pub mod elf_parts;
 mod freezer;
 mod java;
 pub mod launch;
@@ -10,17 +11,19 @@ pub mod maps;
 pub mod pidfd;
 pub mod proc;
 mod process;
+mod root;
 mod segment;
 mod situation;
 
 pub use allocator::allocator;
 pub use freezer::is_frozen;
-pub use java::{JavaHome, feature_release, launcher_zlib_files, zlib_files};
+pub use java::{JavaHome, feature_release, launcher_zlib_libraries, zlib_libraries};
 pub use proc::{is_alive, threads};
 pub use process::{
     FindError, Memory, check, check_program, comm, command_line, memory, namespace_tid,
     resolve_command, start_brk,
 };
+pub use root::{FileVersion, Library, Root, open_mapped};
 pub use segment::segment_bytes;
 pub use situation::{Activity, Jvm, Situation};
 

@@ -79,8 +79,18 @@ fn folder_of(tid: u32) -> PathBuf {
 
 /// Whether the thread of this folder has ended, or never was.
 fn has_ended(folder: &Path) -> bool {
-    let status = text_of(&folder.join("status"));
-    status_field(&status, "State:").is_none_or(|state| state.starts_with(['Z', 'X']))
+    tells_end(&try_text_of(&folder.join("status")))
+}
+
+/// Whether this status, or why there is none, means that its thread has ended. That it could not be read for another
+/// reason (memtrace has too many files open) means nothing.
+fn tells_end(status: &io::Result<String>) -> bool {
+    match status {
+        Ok(status) => {
+            status_field(status, "State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+        }
+        Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+    }
 }
 
 fn read_file(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
@@ -116,6 +126,27 @@ mod tests {
         assert!(
             !is_alive(none) && read(none, "status").is_err() && text(none, "status").is_empty()
         );
+    }
+
+    /// Only what is gone or a zombie has ended; memtrace's own troubles are no end of the target.
+    #[test]
+    fn ends() {
+        let failed = |errno| Err(io::Error::from_raw_os_error(errno));
+        let said = |status: &str| Ok(status.to_owned());
+        for (status, want) in [
+            (failed(libc::ENOENT), true),
+            (failed(libc::ESRCH), true),
+            (failed(libc::EMFILE), false),
+            (failed(libc::ENFILE), false),
+            (failed(libc::ENOMEM), false),
+            (failed(libc::EACCES), false),
+            (said("Name:\tx\nState:\tZ (zombie)\n"), true),
+            (said("Name:\tx\nState:\tX (dead)\n"), true),
+            (said("Name:\tx\nState:\tS (sleeping)\n"), false),
+            (said(""), false),
+        ] {
+            assert_eq!(tells_end(&status), want, "{status:?}");
+        }
     }
 
     /// A process may have any name.

@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    JavaHome, allocator, command_line, is_frozen,
+    JavaHome, Library, allocator, command_line, is_frozen,
     proc::{self, status_field, status_number},
-    threads, zlib_files,
+    threads, zlib_libraries,
 };
 
 /// The namespaces that are compared.
@@ -31,7 +31,7 @@ pub struct Situation {
     /// Its allocator, such as `glibc 2.36`.
     pub allocator: Option<String>,
     /// Its zlib libraries for Java, mapped or not, each once.
-    pub libzips: Vec<PathBuf>,
+    pub libzips: Vec<Library>,
     /// The namespaces it has that are not memtrace's; `None` where they can't be compared.
     pub other_namespaces: Option<Vec<&'static str>>,
     /// Whether its root folder is memtrace's.
@@ -69,7 +69,11 @@ impl Situation {
             n_threads: threads(pid).len(),
             uid: status_number(&status, "Uid:"),
             activity: activity(&status, is_frozen(pid)),
-            libzips: if jvm.is_some() { libzips(pid) } else { Vec::new() },
+            libzips: if jvm.is_some() {
+                zlib_libraries(pid, false).into_iter().flatten().collect()
+            } else {
+                Vec::new()
+            },
             jvm,
             allocator: allocator(pid),
             other_namespaces: other_namespaces(pid),
@@ -87,17 +91,6 @@ fn activity(status: &str, is_frozen: bool) -> Activity {
         _ if is_frozen => Activity::Frozen,
         _ => Activity::Running,
     }
-}
-
-/// One path for each file: a library is found both where it is mapped and in its JDK.
-fn libzips(pid: u32) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = Vec::new();
-    for path in zlib_files(pid, false) {
-        if !files.iter().any(|file| is_same_file(file, &path) == Some(true)) {
-            files.push(path);
-        }
-    }
-    files
 }
 
 fn other_namespaces(pid: u32) -> Option<Vec<&'static str>> {

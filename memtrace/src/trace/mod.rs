@@ -13,7 +13,7 @@ mod writer;
 pub use reader::{Outcome, ReadError, read};
 pub use record::{End, Jvm, Record, Target, ThreadName, Why};
 pub use recording::{Recording, StackCounts};
-pub use writer::Writer;
+pub use writer::{Writer, header};
 
 #[cfg(test)]
 mod tests;

@@ -43,9 +43,11 @@ pub struct Outcome {
 
 /// Reads `input` to its end, or to where it is cut or has too much of something, and hands every record to `take`.
 ///
-/// `take` may break the reading off and tell what there is too much of.
+/// `look` is called for every block, whatever is in it; it and `take` may break the reading off and tell what there is too
+/// much of.
 pub fn read(
     mut input: impl Read,
+    mut look: impl FnMut() -> ControlFlow<String>,
     mut take: impl FnMut(Record) -> ControlFlow<String>,
 ) -> Result<Outcome, ReadError> {
     check_header(&mut input)?;
@@ -60,7 +62,11 @@ pub fn read(
                 take_records(&records, &mut take, &mut bounds, &mut outcome.n_unknown)
             }
         };
-        match records {
+        let looked = records.and_then(|()| match look() {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(what) => Err(Stop::Excess(what)),
+        });
+        match looked {
             Ok(()) => {}
             Err(Stop::Damaged) => {
                 outcome.is_cut = true;

@@ -85,9 +85,13 @@ fn unpacked(records: &[Record]) -> Vec<u8> {
     bytes
 }
 
+fn go_on() -> ControlFlow<String> {
+    ControlFlow::Continue(())
+}
+
 fn read_all(bytes: &[u8]) -> Result<(Vec<Record>, Outcome), ReadError> {
     let mut seen = Vec::new();
-    let outcome = read(bytes, |record| {
+    let outcome = read(bytes, go_on, |record| {
         seen.push(record);
         ControlFlow::Continue(())
     });
@@ -198,7 +202,7 @@ fn excess() {
 #[test]
 fn enough() {
     let mut n = 0;
-    let outcome = read(&file()[..], |_| {
+    let outcome = read(&file()[..], go_on, |_| {
         n += 1;
         if n < 3 { ControlFlow::Continue(()) } else { ControlFlow::Break("three records".into()) }
     });
@@ -258,7 +262,7 @@ fn hostile_records() {
                 if random(2) == 0 { bytes[at] ^ (1 << random(8)) } else { random(256) as u8 };
         }
         let mut recording = Recording::default();
-        let outcome = read(&file_of(&bytes)[..], |record| {
+        let outcome = read(&file_of(&bytes)[..], go_on, |record| {
             n_read += 1;
             recording.apply(record);
             ControlFlow::Continue(())

@@ -30,23 +30,32 @@ pub struct Writer<W> {
     is_closing: bool,
 }
 
+/// What a trace file begins with.
+pub fn header() -> BytesMut {
+    let mut header = BytesMut::with_capacity(HEADER_BYTES);
+    header.put_slice(&MAGIC);
+    header.put_u32_le(VERSION);
+    header
+}
+
 impl<W: Write> Writer<W> {
     /// Writes the header to `out`; at most `max_bytes` will be written in all.
     pub fn new(mut out: W, max_bytes: u64) -> io::Result<Self> {
-        let mut header = BytesMut::with_capacity(HEADER_BYTES);
-        header.put_slice(&MAGIC);
-        header.put_u32_le(VERSION);
-        out.write_all(&header)?;
-        let written_bytes = header.len() as u64;
-        Ok(Self {
+        out.write_all(&header())?;
+        Ok(Self::after_header(out, max_bytes))
+    }
+
+    /// The same for an `out` in which the header has its place already.
+    pub fn after_header(out: W, max_bytes: u64) -> Self {
+        Self {
             out,
             block: BytesMut::new(),
             scratch: Vec::new(),
-            written_bytes,
+            written_bytes: HEADER_BYTES as u64,
             max_bytes,
             is_full: false,
             is_closing: false,
-        })
+        }
     }
 
     /// Adds `record` to the current block.

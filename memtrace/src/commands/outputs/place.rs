@@ -8,10 +8,10 @@ use std::{
     fs,
     fs::{File, OpenOptions, Permissions},
     io,
-    io::Write,
+    io::{Seek, SeekFrom, Write},
     os::{
         fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown},
     },
     path::{Path, PathBuf},
 };
@@ -36,8 +36,8 @@ pub(super) enum Place {
     Stdout,
     /// What is there already and can't be replaced: a device, a pipe, a file in a folder that may not be changed.
     Direct(PathBuf, File),
-    /// A file that is there when it is whole.
-    Whole(PathBuf),
+    /// A file that is there when it is whole, and the one that has its name until then.
+    Whole(PathBuf, Option<File>),
 }
 
 /// Whether `path` means stdout.
@@ -69,7 +69,7 @@ impl Place {
         };
         let real = followed(path);
         match (Unfinished::beside(&real), there) {
-            (Ok(_), _) => Ok(Self::Whole(real)),
+            (Ok(_), there) => Ok(Self::Whole(real, there)),
             (Err(_), Some(file)) => Ok(Self::Direct(path.to_path_buf(), file)),
             (Err(error), None) => Err(error),
         }
@@ -83,24 +83,51 @@ impl Place {
             Self::Direct(path, mut file) => emptied(&file)
                 .and_then(|()| enough_is_no_error(write(&mut file)))
                 .with_context(|| format!("failed to write {}", path.display())),
-            Self::Whole(path) => replaced(&path, write)
+            Self::Whole(path, old) => replaced(&path, old, write)
                 .with_context(|| format!("failed to write {}", path.display())),
         }
     }
 }
 
-/// Makes a file that is written as the trace goes on. For `-` it is stdout.
+/// Opens a file that is written as the trace goes on; what is in it stays until the trace begins. For `-` it is stdout.
 pub(crate) fn create(path: &Path) -> Result<File> {
     let failed = || format!("failed to create {}", path.display());
     if is_stdout(path) {
         return Ok(File::from(io::stdout().as_fd().try_clone_to_owned().with_context(failed)?));
     }
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.with_context(failed)?;
     if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
         give_to_user(&file, path)?;
     }
     Ok(file)
+}
+
+/// The first bytes of a file that had others: they are written when the trace begins.
+#[derive(Debug)]
+pub(crate) struct Beginning {
+    file: File,
+    bytes: Vec<u8>,
+}
+
+impl Beginning {
+    /// Passes over the place of `bytes` in `file`, which `path` has led to; where nothing can be lost, they are written
+    /// at once.
+    pub(crate) fn of(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<Option<Self>> {
+        if is_stdout(path) || !file.metadata()?.is_file() {
+            return file.write_all(bytes).map(|()| None);
+        }
+        file.seek(SeekFrom::Start(bytes.len() as u64))?;
+        Ok(Some(Self { file: file.try_clone()?, bytes: bytes.to_vec() }))
+    }
+
+    /// The trace begins: what was in the file is gone.
+    pub(crate) fn write(mut self) -> io::Result<()> {
+        // What was known when the trace began may have been written already.
+        let reached = self.file.stream_position()?;
+        self.file.set_len(reached)?;
+        self.file.write_all_at(&self.bytes, 0)
+    }
 }
 
 /// A file with a name of its own, which is gone unless it is finished.
@@ -119,7 +146,8 @@ impl Unfinished {
         for number in 0..MAX_NAMES {
             let name = format!(".memtrace-{}-{number}", std::process::id());
             let path = path.with_file_name(name);
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)
+            {
                 Ok(file) => return Ok(Self { path, file }),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => error = e,
                 Err(e) => return Err(e),
@@ -136,7 +164,11 @@ impl Drop for Unfinished {
     }
 }
 
-fn replaced(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+fn replaced(
+    path: &Path,
+    old_file: Option<File>,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
     let mut new = Unfinished::beside(path)?;
     give_to_user(&new.file, path)?;
     if let Ok(old) = fs::metadata(path) {
@@ -145,7 +177,18 @@ fn replaced(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Re
         new.file.set_permissions(mode)?;
     }
     write(&mut new.file)?;
-    Ok(fs::rename(&new.path, path)?)
+    named(&mut new, path, old_file)
+}
+
+/// Gives `new` its name. Where the old file can't be replaced (it is mounted there, or belongs to someone else in a folder
+/// like /tmp), it gets what is in the new one.
+fn named(new: &mut Unfinished, path: &Path, old_file: Option<File>) -> Result<()> {
+    let Err(error) = fs::rename(&new.path, path) else { return Ok(()) };
+    let Some(mut old_file) = old_file else { return Err(error.into()) };
+    new.file.rewind()?;
+    emptied(&old_file)?;
+    io::copy(&mut new.file, &mut old_file)?;
+    Ok(())
 }
 
 /// A file that only its owner can read belongs to the user who called sudo, if memtrace was called so.
@@ -263,6 +306,35 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "something was left behind");
+    }
+
+    /// Where a file can't take the other's name, the other gets what is in it, and nothing is left behind.
+    #[test]
+    fn can_not_be_renamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (taken, old) = (folder.path().join("taken"), folder.path().join("old"));
+        fs::create_dir(&taken).unwrap();
+        fs::write(&old, "something longer").unwrap();
+        let old_file = OpenOptions::new().write(true).open(&old).unwrap();
+        replaced(&taken, Some(old_file), |out| Ok(out.write_all(b"new")?)).unwrap();
+        assert_eq!(fs::read_to_string(&old).unwrap(), "new");
+        assert!(replaced(&taken, None, |out| Ok(out.write_all(b"new")?)).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "something was left behind");
+    }
+
+    /// An old trace stays until a new one begins; then nothing of it is left.
+    #[test]
+    fn old_until_the_beginning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace.mt");
+        fs::write(&path, "an old trace").unwrap();
+        let mut file = create(&path).unwrap();
+        let beginning = Beginning::of(&mut file, &path, b"head").unwrap().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "an old trace");
+        file.write_all(b"+1").unwrap();
+        beginning.write().unwrap();
+        file.write_all(b"+2").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "head+1+2");
     }
 
     #[test]

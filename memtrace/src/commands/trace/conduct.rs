@@ -9,6 +9,18 @@ pub(super) fn hurry() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
+/// Allows memtrace as many open files as it may have: a probe is one, and so is a library that is yet to be read.
+pub(super) fn allow_many_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is written by the first call and read by the second.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 /// From now on a signal ends memtrace: the trace is written, and it only waits for the command.
 pub(super) fn listen_no_more() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
@@ -24,4 +36,18 @@ pub(super) fn is_ignored(signal: libc::c_int) -> bool {
     // SAFETY: no new action is given, the old one is written to `action`.
     let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
     result == 0 && action.sa_sigaction == libc::SIG_IGN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_files() {
+        allow_many_files();
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is written by the call.
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+        assert_eq!(limit.rlim_cur, limit.rlim_max);
+    }
 }

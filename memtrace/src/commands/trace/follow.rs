@@ -66,6 +66,7 @@ pub(super) async fn follow(
     clear_progress(args);
     // A JVM may take its time to answer, and nobody reads the ring buffer meanwhile.
     session.detach(inputs.ring());
+    let _alone = inputs.ask_no_more().await;
     name_at_the_end(&mut session, args, names, jstack_failure);
     match session.finish(why, None) {
         (recording, None) => (recording, why),

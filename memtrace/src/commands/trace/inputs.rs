@@ -1,13 +1,13 @@
 //! Everything that tracing waits for, as one closed list.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     select,
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{Mutex, OwnedMutexGuard, mpsc},
     task,
     time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
@@ -55,6 +55,8 @@ pub(super) struct Inputs {
     hang_up: Option<Signal>,
     report: Signal,
     named: mpsc::Receiver<Result<Vec<ThreadName>, Failure>>,
+    /// Held while the JVM is asked: a second question at that time may make it print its threads.
+    asking: Arc<Mutex<()>>,
 }
 
 impl Inputs {
@@ -73,6 +75,7 @@ impl Inputs {
             None
         };
         let listen = |kind| signal(kind).context("failed to listen for signals");
+        let asking = Arc::new(Mutex::new(()));
         let asks = args.outputs.jstack.as_deref().is_some_and(jstack::is_attach);
         Ok(Self {
             ring,
@@ -88,7 +91,8 @@ impl Inputs {
                 Some(listen(SignalKind::hangup())?)
             },
             report: listen(SignalKind::user_defined1())?,
-            named: if asks { ask_now_and_then(pid) } else { mpsc::channel(1).1 },
+            named: if asks { ask_now_and_then(pid, asking.clone()) } else { mpsc::channel(1).1 },
+            asking,
         })
     }
 
@@ -105,6 +109,7 @@ impl Inputs {
             hang_up,
             report,
             named,
+            asking: _,
         } = self;
         select! {
             biased;
@@ -124,6 +129,11 @@ impl Inputs {
                 Input::Events
             }
         }
+    }
+
+    /// Waits until the JVM is not being asked; it is not asked again as long as what is returned lives.
+    pub(super) async fn ask_no_more(&self) -> OwnedMutexGuard<()> {
+        self.asking.clone().lock_owned().await
     }
 
     /// The ring buffer.
@@ -153,13 +163,21 @@ fn every(period: Duration) -> Interval {
 }
 
 /// Asks the JVM for its threads' names at once and every few seconds, so that threads that end are named, too.
-fn ask_now_and_then(pid: u32) -> mpsc::Receiver<Result<Vec<ThreadName>, Failure>> {
+fn ask_now_and_then(
+    pid: u32,
+    asking: Arc<Mutex<()>>,
+) -> mpsc::Receiver<Result<Vec<ThreadName>, Failure>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut ticks = interval(ASK_EVERY);
         loop {
             ticks.tick().await;
-            let Ok(names) = task::spawn_blocking(move || jstack::ask(pid)).await else { return };
+            let alone = asking.clone().lock_owned().await;
+            let names = task::spawn_blocking(move || {
+                let _alone = alone;
+                jstack::ask(pid)
+            });
+            let Ok(names) = names.await else { return };
             if sender.send(names).await.is_err() {
                 return;
             }

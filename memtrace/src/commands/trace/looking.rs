@@ -2,6 +2,7 @@
 //!
 //! In: a pid, and what is known of it. Out: what is known now, and what the user should know.
 
+use anyhow::Context;
 use memtrace_common::Kind;
 
 use crate::{
@@ -37,10 +38,10 @@ pub(super) fn learn(known: &Target) -> Option<Target> {
 /// Probes the zlib of process `tgid`, with `own` its own functions, too. Returns notes on what can't be probed.
 pub(super) fn probe_zlib(probes: &mut Probes, tgid: u32, own: bool) -> Vec<String> {
     let mut notes = Vec::new();
-    for path in target::zlib_files(tgid, own) {
-        match probes.attach_zlib(&path) {
-            Ok(0) => {}
-            Ok(n) => log::info!("probed {n} functions of {}", path.display()),
+    for library in target::zlib_libraries(tgid, own) {
+        let library = library.context("failed to open the library");
+        match library.and_then(|library| probes.attach_zlib(&library)) {
+            Ok(_) => {}
             // A process that has ended meanwhile opens no Inflater.
             Err(_) if !target::is_alive(tgid) => {}
             Err(error) => {

@@ -25,7 +25,7 @@ use super::{
     args::TraceArgs,
     failure::Failure,
     jstack::{self, SavedNames},
-    outputs::{self, Outputs, to_stderr},
+    outputs::{self, Beginning, Outputs, to_stderr},
 };
 use crate::{
     probes::{self, Probes},
@@ -34,7 +34,7 @@ use crate::{
         self,
         launch::{self, Running, User, Waiting},
     },
-    trace::{Recording, Why, Writer},
+    trace::{self, Recording, Why, Writer},
 };
 
 /// Its pages are mapped twice and so count twice in memtrace's own memory.
@@ -54,9 +54,11 @@ pub(super) fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
 fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     init_log(args.outputs.verbose);
     let subject = Subject::find(args)?;
+    // A command that waits to be run has been made already, with the limit that memtrace was started with.
+    conduct::allow_many_files();
     let (path, of_command) = (args.output.as_deref(), args.pid.is_none());
     let outputs = Outputs::open(&args.outputs, outputs::Trace::Recorded { path, of_command })?;
-    let file = trace_file(args)?;
+    let (file, beginning) = trace_file(args)?;
     let names = match &args.outputs.jstack {
         Some(path) if !jstack::is_attach(path) => jstack::of_process(subject.pid(), path)?,
         _ => SavedNames::default(),
@@ -81,6 +83,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         Subject::Process(_) => session.begin_process()?,
         Subject::Command(_, command) => session.begin_command(command.clone())?,
     }
+    beginning.map_or(Ok(()), Beginning::write).context("failed to begin the trace file")?;
     conduct::hurry();
     if !args.outputs.quiet {
         to_stderr(&format!("memtrace: tracing {}; Ctrl-C ends the trace\n", subject.name()));
@@ -153,11 +156,11 @@ impl Subject {
     /// A Java launcher's zlib is probed before it runs, so that its very first Inflater is seen.
     fn probe_ahead(&self, probes: &mut Probes) {
         let Self::Command(_, command) = self else { return };
-        for path in target::resolve_command(&command[0])
+        for library in target::resolve_command(&command[0])
             .iter()
-            .flat_map(|path| target::launcher_zlib_files(path))
+            .flat_map(|path| target::launcher_zlib_libraries(path))
         {
-            if let Err(error) = probes.attach_zlib(&path) {
+            if let Err(error) = probes.attach_zlib(&library) {
                 log::warn!("{error:#}");
             }
         }
@@ -173,11 +176,16 @@ impl Subject {
     }
 }
 
-fn trace_file(args: &TraceArgs) -> Result<Option<Writer<File>>, Failure> {
-    let Some(path) = &args.output else { return Ok(None) };
-    let failed = || format!("failed to write {}", path.display());
-    let file = outputs::create(path)?;
-    Ok(Some(Writer::new(file, args.max_size.unwrap_or(u64::MAX)).with_context(failed)?))
+/// The file that takes the records, and its first bytes if they are to be written later.
+type TraceFile = (Option<Writer<File>>, Option<Beginning>);
+
+fn trace_file(args: &TraceArgs) -> Result<TraceFile, Failure> {
+    let Some(path) = &args.output else { return Ok((None, None)) };
+    let mut file = outputs::create(path)?;
+    let beginning = Beginning::of(&mut file, path, &trace::header())
+        .with_context(|| format!("failed to write {}", path.display()))?;
+    let writer = Writer::after_header(file, args.max_size.unwrap_or(u64::MAX));
+    Ok((Some(writer), beginning))
 }
 
 /// Says where the trace is, for the next step.

@@ -1,7 +1,7 @@
-//! What of an ELF file unwinding and naming need, in memory of memtrace's own.
+//! Parts of an ELF file, in memory of memtrace's own.
 //!
 //! In: an open file that someone else may change or cut at any time. Out: bytes as long as the file in which its headers,
-//! its symbol tables and its unwind information stand where they stand in the file; the rest is zeros that take no
+//! its symbol tables and the sections that are wanted stand where they stand in the file; the rest is zeros that take no
 //! memory. A file that is mapped instead ends memtrace (SIGBUS) when it is cut meanwhile; here reading it fails.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
@@ -15,15 +15,42 @@ use object::{
 
 /// Files that are larger are not read; they need address space, not memory.
 const MAX_FILE_BYTES: u64 = 64 << 30;
-/// What is read of a file at most; a browser's symbols are a hundred MiB.
-const MAX_NEEDED_BYTES: u64 = 512 << 20;
 
 const HEADER_BYTES: u64 = size_of::<FileHeader64<LittleEndian>>() as u64;
 
 type Header = FileHeader64<LittleEndian>;
 
-/// Reads what is needed of `file`.
-pub(super) fn read(file: &File) -> io::Result<MmapMut> {
+/// What is wanted of a file besides its headers and its symbols with their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// How to unwind its code.
+    UnwindInformation,
+    /// Its code, and how it is linked.
+    Code,
+}
+
+impl Parts {
+    /// What is read of a file at most: a browser's symbols are a hundred MiB, a zlib has 100 KiB in all.
+    fn max_bytes(self) -> u64 {
+        match self {
+            Self::UnwindInformation => 512 << 20,
+            Self::Code => 16 << 20,
+        }
+    }
+
+    fn want(self, name: &[u8], section: &elf::SectionHeader64<LittleEndian>) -> bool {
+        match self {
+            Self::UnwindInformation => matches!(name, b".eh_frame" | b".eh_frame_hdr"),
+            Self::Code => {
+                section.sh_flags.get(LittleEndian) & u64::from(elf::SHF_EXECINSTR) != 0
+                    || matches!(section.sh_type(LittleEndian), elf::SHT_RELA | elf::SHT_REL)
+            }
+        }
+    }
+}
+
+/// Reads `parts` of `file`.
+pub fn read(file: &File, parts: Parts) -> io::Result<MmapMut> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no regular file"));
@@ -32,7 +59,7 @@ pub(super) fn read(file: &File) -> io::Result<MmapMut> {
         return Err(io::Error::other(format!("{} bytes are no library", metadata.len())));
     }
     let bytes = MmapOptions::new().len(metadata.len() as usize).no_reserve_swap().map_anon()?;
-    let mut copy = Copy { file, bytes, n_bytes: 0 };
+    let mut copy = Copy { file, parts, bytes, n_bytes: 0 };
     copy.range(0, HEADER_BYTES)?;
     copy.tables().and_then(|()| copy.sections())?;
     Ok(copy.bytes)
@@ -40,6 +67,7 @@ pub(super) fn read(file: &File) -> io::Result<MmapMut> {
 
 struct Copy<'f> {
     file: &'f File,
+    parts: Parts,
     bytes: MmapMut,
     n_bytes: u64,
 }
@@ -81,7 +109,7 @@ impl Copy<'_> {
         Ok(sections.get(index as usize).and_then(range_of))
     }
 
-    /// Symbols with their names, and unwind information.
+    /// Symbols with their names, and what else is wanted.
     fn sections(&mut self) -> io::Result<()> {
         let bytes = &self.bytes[..];
         let sections = self.header()?.sections(LittleEndian, bytes).map_err(io::Error::other)?;
@@ -93,8 +121,7 @@ impl Copy<'_> {
                 needed.extend(sections.section(section.link(LittleEndian)).ok().and_then(range_of));
             }
             let name = sections.section_name(LittleEndian, section);
-            if is_symbols || name.is_ok_and(|name| name == b".eh_frame" || name == b".eh_frame_hdr")
-            {
+            if is_symbols || name.is_ok_and(|name| self.parts.want(name, section)) {
                 needed.extend(range_of(section));
             }
         }
@@ -107,8 +134,8 @@ impl Copy<'_> {
 
     fn range(&mut self, start: u64, len: u64) -> io::Result<()> {
         self.n_bytes = self.n_bytes.saturating_add(len);
-        if self.n_bytes > MAX_NEEDED_BYTES {
-            return Err(io::Error::other("its symbols and unwind information are too large"));
+        if self.n_bytes > self.parts.max_bytes() {
+            return Err(io::Error::other("what is needed of it is too large"));
         }
         let end = start.checked_add(len).filter(|&end| end <= self.bytes.len() as u64);
         let range = start as usize..end.ok_or(io::ErrorKind::UnexpectedEof)? as usize;
@@ -139,7 +166,7 @@ mod tests {
     #[test]
     fn the_same() {
         let whole = std::fs::read("/proc/self/exe").unwrap();
-        let needed = read(&own()).unwrap();
+        let needed = read(&own(), Parts::UnwindInformation).unwrap();
         assert_eq!(needed.len(), whole.len());
         let [whole, needed] =
             [&whole[..], &needed].map(|bytes| object::File::parse(bytes).unwrap());
@@ -164,18 +191,18 @@ mod tests {
         let n = whole.len() as u64;
         for len in [n - 1, n / 2, n / 10, 4096, 100, 64, 63, 0] {
             file.set_len(len).unwrap();
-            assert!(read(&file).is_err(), "{len} of {n}");
+            assert!(read(&file, Parts::UnwindInformation).is_err(), "{len} of {n}");
         }
         // Cut between looking at its size and reading it.
         file.write_all_at(&whole, 0).unwrap();
         let bytes = MmapMut::map_anon(whole.len()).unwrap();
-        let mut copy = Copy { file: &file, bytes, n_bytes: 0 };
+        let mut copy = Copy { file: &file, parts: Parts::Code, bytes, n_bytes: 0 };
         copy.range(0, HEADER_BYTES).unwrap();
         file.set_len(4096).unwrap();
         assert_eq!(copy.tables().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
-    /// Headers may claim anything.
+    /// Headers may claim anything: what is read is refused, or can be looked through, and never more than is allowed.
     #[test]
     fn hostile() {
         let whole = std::fs::read("/proc/self/exe").unwrap();
@@ -187,16 +214,35 @@ mod tests {
             (seed >> 33) as usize % below
         };
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&whole[..whole.len().min(1 << 20)]).unwrap();
-        for _ in 0..500 {
-            let at = random(64) as u64;
-            file.write_all_at(&[random(256) as u8], at).unwrap();
-            if let Ok(bytes) = read(&file) {
-                object::File::parse(&bytes[..]).ok();
+        file.write_all(&whole).unwrap();
+        let header = Header::parse(&whole[..]).unwrap();
+        let (n, start) = (header.e_shnum.get(LittleEndian), header.e_shoff.get(LittleEndian));
+        let entry_bytes = size_of::<elf::SectionHeader64<LittleEndian>>();
+        let (mut n_read, mut n_refused) = (0, 0);
+        for round in 0..60 {
+            // The header of the file in every other round, otherwise one of a section.
+            let at = match round % 2 {
+                0 => random(HEADER_BYTES as usize) as u64,
+                _ => start + (random(usize::from(n) * entry_bytes / 8) * 8) as u64,
+            };
+            let claimed = [random(256) as u8, 0xff, 0xff, random(256) as u8];
+            file.write_all_at(&claimed[..1 + random(4)], at).unwrap();
+            match read(&file, Parts::UnwindInformation) {
+                Ok(bytes) => {
+                    n_read += 1;
+                    assert_eq!(bytes.len(), whole.len());
+                    object::File::parse(&bytes[..]).map(|elf| elf.symbols().count()).ok();
+                }
+                Err(error) => {
+                    n_refused += 1;
+                    assert_ne!(error.kind(), io::ErrorKind::OutOfMemory, "{error}");
+                }
             }
-            file.write_all_at(&whole[..64], 0).unwrap();
+            file.write_all_at(&whole[at as usize..][..4], at).unwrap();
         }
+        assert!(n_read > 5 && n_refused > 5, "{n_read} {n_refused}");
         file.set_len(1 << 40).unwrap();
-        assert_eq!(read(&file).unwrap_err().to_string(), "1099511627776 bytes are no library");
+        let error = read(&file, Parts::UnwindInformation).unwrap_err();
+        assert_eq!(error.to_string(), "1099511627776 bytes are no library");
     }
 }
