@@ -3,9 +3,11 @@
 use memtrace_common::{Mend, Regs};
 
 use super::{
+    java::Stepped,
     rules::{Cfa, Rule, Saved},
     steps::Step,
 };
+use crate::jvm::{FrameKey, NoStep};
 
 /// More frames than this are cut: recursion that deep names its culprit long before.
 pub(crate) const MAX_FRAMES: usize = 1024;
@@ -48,26 +50,51 @@ pub(super) enum Break {
     ForeignProbe,
     /// Code that the process made itself and that is not a Java virtual machine's.
     Anonymous,
+    /// Java code that is gone, or that was never seen.
+    NoJavaCode,
+    /// A Java frame that can't be right.
+    JavaFrame,
+}
+
+/// Where a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// An instruction of a file; for a caller, within the call.
+    Native(u64),
+    /// A piece of Java code.
+    Java(FrameKey),
 }
 
 /// One frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Address {
-    /// The instruction; for a caller, within the call.
-    pub(super) pc: u64,
+    pub(super) place: Place,
     /// Whether it was found by guessing.
     pub(super) guess: bool,
 }
 
-/// Collects the frames, innermost first, into `frames`; `step_at` tells what to do at an instruction.
+/// What lies at an instruction, by kind of code.
+pub(super) trait CodeAt {
+    /// What to do at an instruction of native code.
+    fn native(&mut self, pc: u64) -> Step;
+
+    /// The step through Java code from `regs`; `None` where Java code can't be read.
+    fn java(
+        &mut self,
+        regs: &Regs,
+        word: impl Fn(u64) -> Option<u64>,
+    ) -> Option<Result<Stepped, NoStep>>;
+}
+
+/// Collects the frames, innermost first, into `frames`.
 pub(super) fn walk(
-    step_at: impl FnMut(u64) -> Step,
+    code: &mut impl CodeAt,
     is_jvm: bool,
     snapshot: &Snapshot<'_>,
     frames: &mut Vec<Address>,
 ) -> End {
     let regs = snapshot.regs;
-    Walk { snapshot, regs, is_jvm, interrupted: true, guessing: false }.collect(step_at, frames)
+    Walk { snapshot, regs, is_jvm, interrupted: true, guessing: false }.collect(code, frames)
 }
 
 struct Walk<'a> {
@@ -81,11 +108,17 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn collect(&mut self, mut step_at: impl FnMut(u64) -> Step, frames: &mut Vec<Address>) -> End {
+    fn collect(&mut self, code: &mut impl CodeAt, frames: &mut Vec<Address>) -> End {
         while frames.len() < MAX_FRAMES {
             // A return address is one past the call, which may be another function's first instruction.
             let pc = if self.interrupted { self.regs.ip } else { self.regs.ip.wrapping_sub(1) };
-            if let Err(end) = self.take(step_at(pc), pc, frames) {
+            let step = code.native(pc);
+            let taken = if step == Step::Anonymous && self.is_jvm {
+                self.java(code, frames)
+            } else {
+                self.take(step, pc, frames)
+            };
+            if let Err(end) = taken {
                 return end;
             }
         }
@@ -97,19 +130,35 @@ impl Walk<'_> {
             Step::Rule(rule) => {
                 // Nothing calls the signal trampoline: its address is no return address.
                 let pc = if rule == Rule::Signal { self.regs.ip } else { pc };
-                frames.push(Address { pc, guess: self.guessing });
+                frames.push(Address { place: Place::Native(pc), guess: self.guessing });
                 self.apply(rule)
             }
             Step::NoRule => {
-                frames.push(Address { pc, guess: self.guessing });
+                frames.push(Address { place: Place::Native(pc), guess: self.guessing });
                 if self.is_at_the_top() { Err(End::First) } else { self.guess() }
             }
-            Step::Anonymous if self.is_jvm => Err(End::Java),
             Step::Anonymous => Err(End::Broken(Break::Anonymous)),
             Step::ReturnProbe => Err(End::Broken(Break::ForeignProbe)),
             Step::Nowhere if self.regs.ip == 0 && !frames.is_empty() => Err(End::First),
             Step::Nowhere => Err(End::Broken(Break::Nowhere)),
         }
+    }
+
+    fn java(&mut self, code: &mut impl CodeAt, frames: &mut Vec<Address>) -> Result<(), End> {
+        // All events are those of native code: only a stack that went wrong is interrupted in Java code.
+        let stepped = code.java(&self.regs, |address| self.word(address).ok());
+        let Stepped { frame, caller, guess } = match stepped {
+            None => return Err(End::Java),
+            Some(Ok(stepped)) => stepped,
+            Some(Err(NoStep::Uncopied(_))) => return Err(End::Truncated),
+            Some(Err(NoStep::Unknown)) => return Err(End::Broken(Break::NoJavaCode)),
+            Some(Err(NoStep::Implausible)) => return Err(End::Broken(Break::JavaFrame)),
+        };
+        frames.push(Address { place: Place::Java(frame), guess: guess || self.guessing });
+        // What else Java code saves is not known; the frames beyond are found by stack and frame pointer.
+        self.regs = Regs { ip: caller.pc, sp: caller.sp, bp: caller.fp, ..Regs::default() };
+        self.interrupted = false;
+        Ok(())
     }
 
     fn apply(&mut self, rule: Rule) -> Result<(), End> {

@@ -8,7 +8,7 @@
 pub(super) const MAGIC: [u8; 8] = *b"memtrace";
 
 /// The version of what follows. New kinds of records don't change it; a changed meaning does.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Magic and version.
 pub(super) const HEADER_BYTES: usize = MAGIC.len() + size_of::<u32>();
