@@ -83,6 +83,34 @@ fn opened_from_java() {
     }
 }
 
+/// With Java's frames told apart, each Inflater's stack goes from the thread's first frame by way of every method.
+#[test]
+fn java_frames() {
+    let _turn = turn::together();
+    for jdk in jdks() {
+        let arguments = ["2000", "0", "0", "hold"];
+        let report = watch_java(&jdk, "Inflaters", &arguments, &["--java-frames"]).report;
+        let opener = report.thread_named("opener").tid;
+        let mut n = 0;
+        for stack in report.stacks("inflaters").iter().filter(|stack| stack.tid == opener) {
+            let methods: Vec<&str> =
+                stack.frames.iter().filter_map(|frame| frame.strip_prefix("Inflaters.")).collect();
+            assert!(
+                matches!(methods[..], [lambda, "open"] if lambda.starts_with("lambda$main$0")),
+                "{stack:#?}"
+            );
+            let end = ["java.util.zip.Inflater.<init>", "java.util.zip.Inflater.init", INIT];
+            assert_eq!(stack.frames[stack.frames.len() - 3..], end, "{jdk:?}");
+            assert!(stack.frames.iter().any(|frame| frame == "java.lang.Thread.run"), "{stack:#?}");
+            assert!(stack.frames[0].starts_with("libc.so.6+"), "{stack:#?}");
+            n += stack.value;
+        }
+        assert_eq!(n, 2000, "{jdk:?}");
+        assert_eq!(report.stacks_that_are("broken"), 0, "{jdk:?}");
+        assert_eq!(report.stacks_that_are("truncated"), 0, "{jdk:?}");
+    }
+}
+
 /// Every growth of an arena inside an Inflater's opening shows the whole way from `[java]` to mprotect.
 #[test]
 fn growth_inside_inflater_init() {

@@ -84,6 +84,13 @@ pub(crate) struct TraceArgs {
     #[arg(long)]
     pub(crate) zlib: bool,
 
+    /// Show the frames of Java code, too, not only `[java]`
+    ///
+    /// They are read from the JVM's memory, without its knowing: class, method, and whether it was compiled (`_[j]`),
+    /// compiled into its caller (`_[i]`) or interpreted (`_[0]`). JDK 8 to 26.
+    #[arg(long)]
+    pub(crate) java_frames: bool,
+
     /// Run the started command as this user
     ///
     /// Under sudo the default is the user who called sudo.

@@ -155,7 +155,12 @@ mod tests {
     #[test]
     fn boxes_are_whole() {
         let mut recording = Recording::default();
-        let frame = |name: &str| Frame { name: name.into(), kind: FrameKind::Native, guess: false };
+        let frame = |name: &str| Frame {
+            name: name.into(),
+            kind: FrameKind::Native,
+            guess: false,
+            source: None,
+        };
         for name in ["f", "f g", "h"] {
             recording.apply(Record::Frame(frame(name)));
         }
@@ -173,7 +178,8 @@ mod tests {
     fn of_names(names: &[&str]) -> Recording {
         let mut recording = Recording::default();
         for (number, name) in (0_u32..).zip(names) {
-            let frame = Frame { name: (*name).into(), kind: FrameKind::Native, guess: false };
+            let frame =
+                Frame { name: (*name).into(), kind: FrameKind::Native, guess: false, source: None };
             recording.apply(Record::Frame(frame));
             let frames = vec![FrameId(number)];
             recording.apply(Record::Stack(Stack { frames, quality: Quality::Complete }));

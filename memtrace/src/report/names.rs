@@ -5,7 +5,7 @@
 use super::escape;
 use crate::{
     ledger::{Metric, NameFrom, Thread},
-    stacks::{Frame, Quality},
+    stacks::{Frame, FrameKind, Quality},
     trace::Target,
 };
 
@@ -108,13 +108,22 @@ fn or_no_name(name: &str) -> String {
 }
 
 fn with_guess(name: String, frame: &Frame) -> String {
-    if frame.guess { name + "_[?]" } else { name }
+    if frame.guess { name + "_[?]" } else { name + how_it_ran(frame.kind) }
+}
+
+/// How Java code ran, as async-profiler marks it.
+fn how_it_ran(kind: FrameKind) -> &'static str {
+    match kind {
+        FrameKind::Compiled => "_[j]",
+        FrameKind::Inlined => "_[i]",
+        FrameKind::Interpreted => "_[0]",
+        FrameKind::Native | FrameKind::Java | FrameKind::JavaNative | FrameKind::Stub => "",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stacks::FrameKind;
 
     fn named(name: &[u8]) -> Thread {
         Thread {
@@ -156,7 +165,7 @@ mod tests {
             ("\u{7}", false, r"\x07", None),
         ];
         for (name, guess, on_a_line, folded) in cases {
-            let it = Frame { name: name.into(), kind: FrameKind::Native, guess };
+            let it = Frame { name: name.into(), kind: FrameKind::Native, guess, source: None };
             assert_eq!(frame(&it), on_a_line, "{name:?}");
             assert_eq!(folded_frame(&it), folded.unwrap_or(on_a_line), "{name:?}");
         }

@@ -12,7 +12,7 @@ const SCANNER: u32 = 104;
 const CLEANER: u32 = 105;
 
 fn frame(name: &str, kind: FrameKind, guess: bool) -> Record {
-    Record::Frame(Frame { name: name.into(), kind, guess })
+    Record::Frame(Frame { name: name.into(), kind, guess, source: None })
 }
 
 fn stack(innermost_first: &[u32], quality: Quality) -> Record {

@@ -20,6 +20,16 @@ pub enum FrameKind {
     Native,
     /// A Java virtual machine; which method is not known.
     Java,
+    /// A Java method that was interpreted.
+    Interpreted,
+    /// A Java method that was compiled.
+    Compiled,
+    /// A Java method that was compiled into its caller.
+    Inlined,
+    /// A Java method that is native: the frame of its wrapper.
+    JavaNative,
+    /// A stub of the Java virtual machine's own.
+    Stub,
 }
 
 /// One frame of a stack.
@@ -31,6 +41,8 @@ pub struct Frame {
     pub kind: FrameKind,
     /// Whether it was found by guessing.
     pub guess: bool,
+    /// The source file and the line in it, where the class tells.
+    pub source: Option<(String, Option<u32>)>,
 }
 
 /// How far a stack can be trusted.

@@ -5,6 +5,7 @@
 //! read when an instruction lies in no module that is known yet.
 
 mod intern;
+mod java;
 mod modules;
 mod rules;
 mod steps;
@@ -17,17 +18,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::MAX_STACK_BYTES;
+use memtrace_common::{EventHeader, MAX_STACK_BYTES, Regs};
 use rustc_hash::FxHashMap;
 
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
 
-use crate::{events::Event, target::maps::Mapping};
+use crate::{events::Event, jvm::NoStep, target::maps::Mapping};
 use intern::Interner;
+use java::{Java, Stepped};
 use modules::{Code, Files, Modules};
 use steps::{Generation, Steps};
 pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
-use walk::{Address, Break, End, Snapshot};
+use walk::{Address, Break, CodeAt, End, Place, Snapshot};
 
 /// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.
 pub(crate) const MAX_STACKS: usize = 300_000;
@@ -65,16 +67,22 @@ pub struct Losses {
     pub foreign_probe: u64,
     /// Stacks that end in code which the process made itself and which is not Java's.
     pub anonymous: u64,
+    /// Stacks that end at Java code that is not there any more.
+    pub no_java_code: u64,
+    /// Stacks that end at a Java frame that can't be right.
+    pub java_frame: u64,
 }
 
 impl Losses {
     /// How many stacks end early, and where, in words.
-    pub fn reasons(&self) -> [(u64, &'static str); 4] {
+    pub fn reasons(&self) -> [(u64, &'static str); 6] {
         [
             (self.nowhere, "at an instruction that lies in no code of a known file"),
             (self.no_rule, "at code whose unwind information is missing or not understood"),
             (self.foreign_probe, "at a return probe of another tool"),
             (self.anonymous, "in code that the process made itself and that is not Java's"),
+            (self.no_java_code, "at Java code that was thrown away meanwhile"),
+            (self.java_frame, "at a Java frame that can't be right"),
         ]
     }
 }
@@ -98,8 +106,9 @@ struct Process {
     modules: Modules,
     /// Of `modules`; none yet where nothing was looked up since they changed.
     generation: Option<Generation>,
+    java: Java,
     walks: FxHashMap<Box<[Address]>, FxHashMap<u8, StackId>>,
-    names: FxHashMap<Address, FrameId>,
+    names: FxHashMap<Address, Box<[FrameId]>>,
     refreshed: Option<Instant>,
 }
 
@@ -120,6 +129,7 @@ impl Stacks {
             name: "[not kept]".into(),
             kind: FrameKind::Native,
             guess: false,
+            source: None,
         });
         stacks.stack(Stack { frames: vec![frame], quality: Quality::Broken });
         stacks
@@ -159,6 +169,13 @@ impl Stacks {
         let process = processes.entry(tgid).or_default();
         let is_changed = process.modules.add(files, tgid, mapping);
         process.forget_if(is_changed);
+    }
+
+    /// Looks at the Java code of process `tgid` if it has a JVM; `now_ns` is the time on the events' clock.
+    pub fn observe(&mut self, tgid: u32, now_ns: u64) {
+        if let Some(process) = self.processes.get_mut(&tgid).filter(|it| it.modules.has_jvm) {
+            process.java.observe(tgid, now_ns);
+        }
     }
 
     /// Process `tgid` has a new image, with nothing of the old one.
@@ -202,7 +219,7 @@ impl Stacks {
             has_holes: header.has_holes != 0,
             mends: header.mends.get(..header.n_mends as usize).unwrap_or(&header.mends),
         };
-        let end = self.try_walk(header.tgid, &snapshot, frames);
+        let end = self.try_walk(header, &snapshot, frames);
         let refreshed = self.processes.get(&header.tgid).and_then(|process| process.refreshed);
         if end != End::Broken(Break::Nowhere)
             || refreshed.is_some_and(|when| when.elapsed() <= REFRESH_EVERY)
@@ -211,15 +228,21 @@ impl Stacks {
         }
         self.refresh(header.tgid);
         frames.clear();
-        self.try_walk(header.tgid, &snapshot, frames)
+        self.try_walk(header, &snapshot, frames)
     }
 
-    fn try_walk(&mut self, tgid: u32, snapshot: &Snapshot<'_>, frames: &mut Vec<Address>) -> End {
+    fn try_walk(
+        &mut self,
+        header: &EventHeader,
+        snapshot: &Snapshot<'_>,
+        frames: &mut Vec<Address>,
+    ) -> End {
         let Self { processes, steps, .. } = self;
-        let Process { modules, generation, .. } = processes.entry(tgid).or_default();
+        let Process { modules, generation, java, .. } = processes.entry(header.tgid).or_default();
         let generation = *generation.get_or_insert_with(|| steps.new_generation());
-        let step_at = |pc| steps.at(modules, generation, pc);
-        walk::walk(step_at, modules.has_jvm, snapshot, frames)
+        let is_jvm = modules.has_jvm;
+        let mut code = ProcessCode { modules, generation, steps, java, time_ns: header.exit_ns };
+        walk::walk(&mut code, is_jvm, snapshot, frames)
     }
 
     fn intern(&mut self, tgid: u32, addresses: &[Address], end: End) -> StackId {
@@ -231,13 +254,16 @@ impl Stacks {
         if let Some(&id) = known {
             return id;
         }
-        let mut frames: Vec<FrameId> =
-            addresses.iter().filter_map(|&address| self.name(tgid, address)).collect();
+        let mut frames = Vec::new();
+        for &address in addresses {
+            self.name(tgid, address, &mut frames);
+        }
         if end == End::Java {
             frames.push(self.frame(Frame {
                 name: "[java]".into(),
                 kind: FrameKind::Java,
                 guess: false,
+                source: None,
             }));
         }
         let quality = match end {
@@ -259,16 +285,30 @@ impl Stacks {
         id
     }
 
-    fn name(&mut self, tgid: u32, address: Address) -> Option<FrameId> {
-        let process = self.processes.get(&tgid)?;
-        if let Some(&id) = process.names.get(&address) {
-            return Some(id);
+    /// Appends the frames that stand for `address`: more than one where methods were compiled into their caller.
+    fn name(&mut self, tgid: u32, address: Address, into: &mut Vec<FrameId>) {
+        let Some(process) = self.processes.get_mut(&tgid) else { return };
+        if let Some(known) = process.names.get(&address) {
+            into.extend_from_slice(known);
+            return;
         }
-        let Code::Module(module, in_file) = process.modules.at(address.pc) else { return None };
-        let name = module.function(in_file);
-        let id = self.frame(Frame { name, kind: FrameKind::Native, guess: address.guess });
-        self.processes.get_mut(&tgid)?.names.insert(address, id);
-        Some(id)
+        let frames = match address.place {
+            Place::Java(key) => process.java.frames(key, address.guess),
+            Place::Native(pc) => match process.modules.at(pc) {
+                Code::Module(module, in_file) => vec![Frame {
+                    name: module.function(in_file),
+                    kind: FrameKind::Native,
+                    guess: address.guess,
+                    source: None,
+                }],
+                _ => Vec::new(),
+            },
+        };
+        let ids: Box<[FrameId]> = frames.into_iter().map(|frame| self.frame(frame)).collect();
+        into.extend_from_slice(&ids);
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            process.names.insert(address, ids);
+        }
     }
 
     fn frame(&mut self, frame: Frame) -> FrameId {
@@ -294,14 +334,40 @@ impl Stacks {
     }
 
     fn count(&mut self, end: End) {
-        let Losses { nowhere, no_rule, foreign_probe, anonymous, .. } = &mut self.losses;
+        let Losses { nowhere, no_rule, foreign_probe, anonymous, no_java_code, java_frame, .. } =
+            &mut self.losses;
         match end {
             End::Broken(Break::Nowhere) => *nowhere += 1,
             End::Broken(Break::Rule) => *no_rule += 1,
             End::Broken(Break::ForeignProbe) => *foreign_probe += 1,
             End::Broken(Break::Anonymous) => *anonymous += 1,
+            End::Broken(Break::NoJavaCode) => *no_java_code += 1,
+            End::Broken(Break::JavaFrame) => *java_frame += 1,
             End::First | End::Java | End::Truncated => {}
         }
+    }
+}
+
+/// The code of a process, as the walk asks for it.
+struct ProcessCode<'a> {
+    modules: &'a Modules,
+    generation: Generation,
+    steps: &'a mut Steps,
+    java: &'a mut Java,
+    time_ns: u64,
+}
+
+impl CodeAt for ProcessCode<'_> {
+    fn native(&mut self, pc: u64) -> steps::Step {
+        self.steps.at(self.modules, self.generation, pc)
+    }
+
+    fn java(
+        &mut self,
+        regs: &Regs,
+        word: impl Fn(u64) -> Option<u64>,
+    ) -> Option<Result<Stepped, NoStep>> {
+        self.java.step(regs, self.time_ns, word)
     }
 }
 

@@ -3,9 +3,11 @@
 use memtrace_common::{MAX_MENDS, Mend, Regs};
 
 use super::{
+    java::Stepped,
     rules::{Cfa, Rule, Saved},
     steps::Step,
 };
+use crate::jvm::{FrameKey, NoStep};
 
 /// More frames than this are cut: recursion that deep names its culprit long before.
 pub(crate) const MAX_FRAMES: usize = 1024;
@@ -52,38 +54,62 @@ pub(super) enum Break {
     ForeignProbe,
     /// Code that the process made itself and that is not a Java virtual machine's.
     Anonymous,
+    /// Java code that is gone, or that was never seen.
+    NoJavaCode,
+    /// A Java frame that can't be right.
+    JavaFrame,
+}
+
+/// Where a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// An instruction of a file; for a caller, within the call.
+    Native(u64),
+    /// A piece of Java code.
+    Java(FrameKey),
 }
 
 /// One frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Address {
-    /// The instruction; for a caller, within the call.
-    pub(super) pc: u64,
+    pub(super) place: Place,
     /// Whether it was found by guessing.
     pub(super) guess: bool,
 }
 
-/// Collects the frames, innermost first, into `frames`; `step_at` tells what to do at an instruction.
+/// What lies at an instruction, by kind of code.
+pub(super) trait CodeAt {
+    /// What to do at an instruction of native code.
+    fn native(&mut self, pc: u64) -> Step;
+
+    /// The step through Java code from `regs`; `None` where Java code can't be read.
+    fn java(
+        &mut self,
+        regs: &Regs,
+        word: impl Fn(u64) -> Option<u64>,
+    ) -> Option<Result<Stepped, NoStep>>;
+}
+
+/// Collects the frames, innermost first, into `frames`.
 pub(super) fn walk(
-    mut step_at: impl FnMut(u64) -> Step,
+    code: &mut impl CodeAt,
     is_jvm: bool,
     snapshot: &Snapshot<'_>,
     frames: &mut Vec<Address>,
 ) -> End {
     let regs = snapshot.regs;
-    let mends = snapshot.valid_mends(&mut step_at);
-    Walk { snapshot, mends, regs, is_jvm, interrupted: true, guessing: false }
-        .collect(step_at, frames)
+    let mends = snapshot.valid_mends(code);
+    Walk { snapshot, mends, regs, is_jvm, interrupted: true, guessing: false }.collect(code, frames)
 }
 
 impl Snapshot<'_> {
     /// The mends that hold. One of a call that was left without its return being seen does not: another function's
     /// return address may stand there by now.
-    fn valid_mends(&self, mut step_at: impl FnMut(u64) -> Step) -> [Option<Mend>; MAX_MENDS] {
+    fn valid_mends(&self, code: &mut impl CodeAt) -> [Option<Mend>; MAX_MENDS] {
         let mut valid = [None; MAX_MENDS];
         for (valid, mend) in valid.iter_mut().zip(self.mends) {
             let holds = mend.slot == self.regs.sp
-                || self.copied(mend.slot).is_some_and(|word| is_trampoline(word, &mut step_at));
+                || self.copied(mend.slot).is_some_and(|word| is_trampoline(word, code));
             *valid = holds.then_some(*mend);
         }
         valid
@@ -98,8 +124,8 @@ impl Snapshot<'_> {
 
 /// Whether a return probe put `word` on the stack. The kernel makes the page for it at a process' first probe, and it
 /// may not be known yet; the trampoline is the first thing in it.
-fn is_trampoline(word: u64, step_at: impl FnOnce(u64) -> Step) -> bool {
-    match step_at(word) {
+fn is_trampoline(word: u64, code: &mut impl CodeAt) -> bool {
+    match code.native(word) {
         Step::ReturnProbe => true,
         Step::Nowhere => word != 0 && word & (PAGE - 1) == 0,
         _ => false,
@@ -118,11 +144,17 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn collect(&mut self, mut step_at: impl FnMut(u64) -> Step, frames: &mut Vec<Address>) -> End {
+    fn collect(&mut self, code: &mut impl CodeAt, frames: &mut Vec<Address>) -> End {
         while frames.len() < MAX_FRAMES {
             // A return address is one past the call, which may be another function's first instruction.
             let pc = if self.interrupted { self.regs.ip } else { self.regs.ip.wrapping_sub(1) };
-            if let Err(end) = self.take(step_at(pc), pc, frames) {
+            let step = code.native(pc);
+            let taken = if step == Step::Anonymous && self.is_jvm {
+                self.java(code, frames)
+            } else {
+                self.take(step, pc, frames)
+            };
+            if let Err(end) = taken {
                 return end;
             }
         }
@@ -134,19 +166,35 @@ impl Walk<'_> {
             Step::Rule(rule) => {
                 // Nothing calls the signal trampoline: its address is no return address.
                 let pc = if rule == Rule::Signal { self.regs.ip } else { pc };
-                frames.push(Address { pc, guess: self.guessing });
+                frames.push(Address { place: Place::Native(pc), guess: self.guessing });
                 self.apply(rule)
             }
             Step::NoRule => {
-                frames.push(Address { pc, guess: self.guessing });
+                frames.push(Address { place: Place::Native(pc), guess: self.guessing });
                 if self.is_at_the_top() { Err(End::First) } else { self.guess() }
             }
-            Step::Anonymous if self.is_jvm => Err(End::Java),
             Step::Anonymous => Err(End::Broken(Break::Anonymous)),
             Step::ReturnProbe => Err(End::Broken(Break::ForeignProbe)),
             Step::Nowhere if self.regs.ip == 0 && !frames.is_empty() => Err(self.end_at_zero()),
             Step::Nowhere => Err(End::Broken(Break::Nowhere)),
         }
+    }
+
+    fn java(&mut self, code: &mut impl CodeAt, frames: &mut Vec<Address>) -> Result<(), End> {
+        // All events are those of native code: only a stack that went wrong is interrupted in Java code.
+        let stepped = code.java(&self.regs, |address| self.word(address).ok());
+        let Stepped { frame, caller, guess } = match stepped {
+            None => return Err(End::Java),
+            Some(Ok(stepped)) => stepped,
+            Some(Err(NoStep::Uncopied(_))) => return Err(End::Truncated),
+            Some(Err(NoStep::Unknown)) => return Err(End::Broken(Break::NoJavaCode)),
+            Some(Err(NoStep::Implausible)) => return Err(End::Broken(Break::JavaFrame)),
+        };
+        frames.push(Address { place: Place::Java(frame), guess: guess || self.guessing });
+        // What else Java code saves is not known; the frames beyond are found by stack and frame pointer.
+        self.regs = Regs { ip: caller.pc, sp: caller.sp, bp: caller.fp, ..Regs::default() };
+        self.interrupted = false;
+        Ok(())
     }
 
     fn apply(&mut self, rule: Rule) -> Result<(), End> {
@@ -246,14 +294,26 @@ mod tests {
     const CODE: u64 = 0x40_0000;
     const SP: u64 = 0x7000_0000;
 
-    /// Each function keeps nothing on the stack but its return address.
-    fn step_at(pc: u64) -> Step {
-        let frame = Rule::Frame { cfa: Cfa::Sp(8), bp: Saved::Same, bx: Saved::Same };
-        match pc >> 16 {
-            0x40 => Step::Rule(frame),
-            0x50 => Step::Rule(Rule::End),
-            0x60 => Step::ReturnProbe,
-            _ => Step::Nowhere,
+    /// Each function keeps nothing on the stack but its return address; there is no Java code.
+    struct Native;
+
+    impl CodeAt for Native {
+        fn native(&mut self, pc: u64) -> Step {
+            let frame = Rule::Frame { cfa: Cfa::Sp(8), bp: Saved::Same, bx: Saved::Same };
+            match pc >> 16 {
+                0x40 => Step::Rule(frame),
+                0x50 => Step::Rule(Rule::End),
+                0x60 => Step::ReturnProbe,
+                _ => Step::Nowhere,
+            }
+        }
+
+        fn java(
+            &mut self,
+            _: &Regs,
+            _: impl Fn(u64) -> Option<u64>,
+        ) -> Option<Result<Stepped, NoStep>> {
+            None
         }
     }
 
@@ -263,7 +323,7 @@ mod tests {
         let cut = (stack.len() as u64) < used;
         let snapshot = Snapshot { regs, stack: &stack, used, cut, has_holes, mends };
         let mut frames = Vec::new();
-        let end = walk(step_at, false, &snapshot, &mut frames);
+        let end = walk(&mut Native, false, &snapshot, &mut frames);
         (frames.len(), end)
     }
 

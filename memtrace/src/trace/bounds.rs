@@ -91,7 +91,12 @@ mod tests {
     };
 
     fn frame(len: usize) -> Record {
-        Record::Frame(Frame { name: "x".repeat(len), kind: FrameKind::Native, guess: false })
+        Record::Frame(Frame {
+            name: "x".repeat(len),
+            kind: FrameKind::Native,
+            guess: false,
+            source: None,
+        })
     }
 
     fn stack(len: usize) -> Record {

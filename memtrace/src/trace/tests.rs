@@ -21,7 +21,12 @@ fn records() -> Vec<Record> {
             jvm: Some(Jvm::default()),
         }),
         Record::Features(vec!["bpf_link".into()]),
-        Record::Frame(Frame { name: "main".into(), kind: FrameKind::Native, guess: false }),
+        Record::Frame(Frame {
+            name: "main".into(),
+            kind: FrameKind::Native,
+            guess: false,
+            source: None,
+        }),
         Record::Stack(Stack { frames: vec![FrameId(0)], quality: Quality::Complete }),
         Record::Before((
             1,
@@ -189,8 +194,14 @@ fn hostile_numbers() {
 /// What there is too much of stops the reading where it is; what came before was taken.
 #[test]
 fn excess() {
-    let frame =
-        |len| Record::Frame(Frame { name: "x".repeat(len), kind: FrameKind::Native, guess: false });
+    let frame = |len| {
+        Record::Frame(Frame {
+            name: "x".repeat(len),
+            kind: FrameKind::Native,
+            guess: false,
+            source: None,
+        })
+    };
     let bytes = file_of(&unpacked(&[frame(1), frame(5000), frame(1)]));
     let (seen, outcome) = read_all(&bytes).unwrap();
     assert_eq!(seen, [frame(1)]);

@@ -78,7 +78,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         let _inside = runtime.enter();
         Inputs::new(&mut probes, args, subject.pid())?
     };
-    let mut session = Session::new(subject.pid(), args.zlib, probes, file);
+    let mut session = Session::new(subject.pid(), args, probes, file);
     match &subject {
         Subject::Process(_) => session.begin_process()?,
         Subject::Command(_, command) => session.begin_command(command.clone())?,

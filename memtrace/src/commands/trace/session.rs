@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use memtrace_common::{EventHeader, Kind};
 
-use super::super::jstack::SavedNames;
+use super::super::{args::TraceArgs, jstack::SavedNames};
 use super::{
     super::self_use::SelfUse, before::Reading, clock, looking, naming, records::Records, tally,
 };
@@ -37,6 +37,8 @@ pub(super) struct Session {
     root: u32,
     /// Whether zlib's own functions are probed, too.
     zlib: bool,
+    /// Whether the frames of Java code are told apart.
+    java_frames: bool,
     probes: Probes,
     stacks: Stacks,
     meaning: Meaning,
@@ -65,10 +67,16 @@ enum Timed {
 }
 
 impl Session {
-    pub(super) fn new(root: u32, zlib: bool, probes: Probes, file: Option<Writer<File>>) -> Self {
+    pub(super) fn new(
+        root: u32,
+        args: &TraceArgs,
+        probes: Probes,
+        file: Option<Writer<File>>,
+    ) -> Self {
         Self {
             root,
-            zlib,
+            zlib: args.zlib,
+            java_frames: args.java_frames,
             probes,
             stacks: Stacks::new(),
             meaning: Meaning::default(),
@@ -128,6 +136,10 @@ impl Session {
     pub(super) fn drain(&mut self, ring: &mut Ring) -> bool {
         let (began, began_ns) = (Instant::now(), clock::now_ns());
         self.read_code_maps();
+        if self.java_frames {
+            let Self { stacks, live, .. } = self;
+            live.iter().for_each(|&tgid| stacks.observe(tgid, began_ns));
+        }
         let mut n_taken = 0_u32;
         let is_empty = ring.read(|record| {
             self.take(record);

@@ -88,7 +88,12 @@ fn one_screen() {
     let mut recording = recording();
     let name = "a_name_as_long_as_that_of_a_template_of_the_standard_library".repeat(4);
     let n_frames = recording.frames.len() as u32;
-    recording.apply(Record::Frame(Frame { name, kind: FrameKind::Native, guess: false }));
+    recording.apply(Record::Frame(Frame {
+        name,
+        kind: FrameKind::Native,
+        guess: false,
+        source: None,
+    }));
     let n_stacks = recording.stacks.len() as u32;
     for number in 0..50_u32 {
         let frames = vec![FrameId(n_frames); 100];

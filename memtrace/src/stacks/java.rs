@@ -1,0 +1,147 @@
+//! The Java code of one process, for the walk and for names: opened when the JVM has got that far, looked at now and then.
+//!
+//! A JVM that can't be read (it is starting, or brings no tables) has no Java frames; its stacks end at the first of its
+//! code, as before.
+
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use memtrace_common::Regs;
+use rustc_hash::FxHashSet;
+
+use super::intern::{Frame, FrameKind};
+use crate::{
+    jvm::{
+        self, Certainty, Execution, FrameKey, JavaCode, JavaFrame, LiveMemory, NoStep, Registers,
+        Vm,
+    },
+    target::maps,
+};
+
+/// Time between two looks at the code cache: code that is gone must not be taken for code that came in its place.
+const OBSERVE_EVERY: Duration = Duration::from_secs(1);
+/// Time between two tries to open a JVM that is starting.
+const TRY_EVERY: Duration = Duration::from_millis(20);
+/// A JVM that could not be opened for so many tries won't be.
+const MAX_TRIES: u32 = 1500;
+/// Instructions without code that are remembered until the next look.
+const MAX_UNKNOWN: usize = 10_000;
+
+/// What a step through Java code leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stepped {
+    pub(super) frame: FrameKey,
+    pub(super) caller: Registers,
+    /// Whether it was found by a search.
+    pub(super) guess: bool,
+}
+
+/// The Java code of a process.
+#[derive(Default)]
+pub(super) struct Java {
+    code: Option<JavaCode>,
+    n_tries: u32,
+    looked: Option<Instant>,
+    unknown: FxHashSet<u64>,
+    /// Why the JVM can't be read, once that is certain.
+    pub(super) error: Option<String>,
+}
+
+impl Java {
+    /// Looks at the code of process `tgid` if it is time; `now_ns` is the time, on the events' clock.
+    pub(super) fn observe(&mut self, tgid: u32, now_ns: u64) {
+        let every = if self.code.is_some() { OBSERVE_EVERY } else { TRY_EVERY };
+        if self.looked.is_some_and(|looked| looked.elapsed() < every) || self.error.is_some() {
+            return;
+        }
+        if self.code.is_none() {
+            self.open(tgid);
+        }
+        if let Some(code) = &mut self.code {
+            // What can't be read now may be at the next look; until then what is known stays.
+            code.observe(now_ns).ok();
+            self.unknown.clear();
+        }
+        self.looked = Some(Instant::now());
+    }
+
+    /// Whether the Java code can be read.
+    pub(super) fn is_open(&self) -> bool {
+        self.code.is_some()
+    }
+
+    fn open(&mut self, tgid: u32) {
+        self.n_tries += 1;
+        let opened = maps::read(tgid).ok().and_then(|maps| jvm::libjvm(&maps)).map(|libjvm| {
+            let vm = Vm::open(Rc::new(LiveMemory::new(tgid)), libjvm)?;
+            JavaCode::new(&vm)
+        });
+        match opened {
+            Some(Ok(code)) => self.code = Some(code),
+            Some(Err(error)) if self.n_tries >= MAX_TRIES => self.error = Some(error.to_string()),
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    /// The step from `regs`, in a stack of `time_ns` whose words `word` gives; `None` where there is no such code.
+    pub(super) fn step(
+        &mut self,
+        regs: &Regs,
+        time_ns: u64,
+        word: impl Fn(u64) -> Option<u64>,
+    ) -> Option<Result<Stepped, NoStep>> {
+        let code = self.code.as_mut()?;
+        if !code.contains(regs.ip) {
+            return None;
+        }
+        if self.unknown.contains(&regs.ip) {
+            return Some(Err(NoStep::Unknown));
+        }
+        let at = Registers { pc: regs.ip, sp: regs.sp, fp: regs.bp };
+        let step = code.step(at, time_ns, &word);
+        if step == Err(NoStep::Unknown) && self.unknown.len() < MAX_UNKNOWN {
+            self.unknown.insert(regs.ip);
+        }
+        Some(step.map(|step| Stepped {
+            frame: step.frame,
+            caller: step.caller,
+            guess: step.certainty == Certainty::Approximate,
+        }))
+    }
+
+    /// The frames that `key` stands for, innermost first.
+    pub(super) fn frames(&mut self, key: FrameKey, guess: bool) -> Vec<Frame> {
+        let Some(code) = &mut self.code else { return Vec::new() };
+        let frames: Vec<Frame> =
+            code.frames(key).into_iter().map(|frame| named(frame, guess)).collect();
+        if !frames.is_empty() {
+            return frames;
+        }
+        let label = code.label(key).unwrap_or_else(|| "[unloaded Java method]".into());
+        vec![Frame { name: label, kind: FrameKind::Stub, guess, source: None }]
+    }
+}
+
+impl std::fmt::Debug for Java {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Java").field("is_open", &self.is_open()).finish_non_exhaustive()
+    }
+}
+
+fn named(frame: JavaFrame, guess: bool) -> Frame {
+    let JavaFrame { class, method, file, line, execution } = frame;
+    let kind = match execution {
+        Execution::Interpreted => FrameKind::Interpreted,
+        Execution::Compiled => FrameKind::Compiled,
+        Execution::Inlined => FrameKind::Inlined,
+        Execution::Native => FrameKind::JavaNative,
+    };
+    Frame {
+        name: format!("{class}.{method}"),
+        kind,
+        guess,
+        source: file.map(|file| (file.into(), line)),
+    }
+}
