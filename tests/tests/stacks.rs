@@ -119,7 +119,7 @@ fn hidden_page() {
     let _turn = turn::together();
     let report = watch("stack_hidden", &[], &[]).report;
     let stack = report.stack_of_size(MAGIC);
-    assert_eq!(stack.frames, ["hides", "map_magic", "mmap"]);
+    assert_eq!(stack.frames, ["is_hidden", "hides", "map_magic", "mmap"]);
     assert_eq!(stack.quality, "truncated");
 }
 
