@@ -79,8 +79,9 @@ impl JavaCode {
         let is_stub = !kind.is_method();
         for caller in candidates.into_iter().flatten() {
             if caller.sp > at.sp && self.may_return_to(caller.pc, time_ns, is_stub) {
-                let certainty =
-                    if found.is_doubtful { Certainty::Approximate } else { Certainty::Exact };
+                // In a stub more may be pushed than these few ways tell.
+                let is_sure = !found.is_doubtful && !is_stub;
+                let certainty = if is_sure { Certainty::Exact } else { Certainty::Approximate };
                 return Ok(Step { frame, caller, certainty });
             }
         }
@@ -91,7 +92,8 @@ impl JavaCode {
                 let is_near = at.fp.wrapping_sub(at.sp) <= MAX_STUB_FRAME_BYTES;
                 let is_framed = is_near && slot == at.fp.wrapping_add(8);
                 let fp = if is_framed { word(stack, at.fp)? } else { at.fp };
-                let certainty = if is_framed { Certainty::Exact } else { Certainty::Approximate };
+                let is_sure = is_framed && !is_stub;
+                let certainty = if is_sure { Certainty::Exact } else { Certainty::Approximate };
                 let caller = Registers { pc, sp: slot.wrapping_add(8), fp };
                 return Ok(Step { frame, caller, certainty });
             }

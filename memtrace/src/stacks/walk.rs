@@ -148,7 +148,11 @@ impl Walk<'_> {
         while frames.len() < MAX_FRAMES {
             // A return address is one past the call, which may be another function's first instruction.
             let pc = if self.interrupted { self.regs.ip } else { self.regs.ip.wrapping_sub(1) };
-            let step = code.native(pc);
+            let mut step = code.native(pc);
+            // The trampoline of a return probe is the first thing in its page, and no call leads there.
+            if step == Step::Nowhere && code.native(self.regs.ip) == Step::ReturnProbe {
+                step = Step::ReturnProbe;
+            }
             let taken = if step == Step::Anonymous && self.is_jvm {
                 self.java(code, frames)
             } else {
