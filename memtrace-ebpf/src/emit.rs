@@ -76,6 +76,14 @@ pub(crate) fn emit_with_stack(what: &What, nesting: Option<&Nesting>, wake: Wake
     }
 }
 
+/// The same with a [`STACK_CLASSES`]`[1]` of stack at the most.
+#[inline(always)]
+pub(crate) fn emit_with_top_of_stack(what: &What, nesting: Option<&Nesting>, wake: Wake) {
+    let fs_base = task::fs_base();
+    let used = stack_used(what.regs.sp, fs_base);
+    send::<{ STACK_CLASSES[1] }>(what, nesting, fs_base, used, wake);
+}
+
 /// Bytes of stack above `sp`: up to the thread block of a pthread, up to the first frame of the first thread,
 /// 0 where the stack is neither (a signal stack, a coroutine).
 #[inline(always)]

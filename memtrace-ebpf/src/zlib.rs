@@ -11,8 +11,8 @@ use memtrace_common::{Counter, Kind, Mend};
 
 use crate::{
     counters::{count, is_on},
-    emit::{Wake, What, emit, emit_with_stack},
-    maps::target,
+    emit::{Wake, What, emit, emit_with_stack, emit_with_top_of_stack},
+    maps::{OPENINGS_ARE_CUT, target},
     nesting::Call,
     task::{Ids, current_ids, regs_of},
     threads,
@@ -62,7 +62,12 @@ pub fn stream_opens(ctx: ProbeContext) -> u32 {
     let mut what = event(ids, regs, Kind(cookie(&ctx) as u32), 0);
     what.result = regs.rdi;
     let thread = threads::get(ids.tid);
-    emit_with_stack(&what, thread.as_ref().map(|thread| &thread.nesting), Wake::Later);
+    let nesting = thread.as_ref().map(|thread| &thread.nesting);
+    if OPENINGS_ARE_CUT.load() != 0 {
+        emit_with_top_of_stack(&what, nesting, Wake::Later);
+    } else {
+        emit_with_stack(&what, nesting, Wake::Later);
+    }
     0
 }
 

@@ -76,6 +76,8 @@ pub struct Options {
     pub debug: bool,
     /// Whether zlib's own functions are probed beside the JDK's.
     pub zlib: bool,
+    /// Whether stacks are needed beyond the first frame of Java.
+    pub java_frames: bool,
 }
 
 /// The kernel side. Dropping it detaches everything.
@@ -108,12 +110,14 @@ impl Probes {
         let btf = Btf::from_sys_fs().context("failed to read the kernel's type information")?;
         let offsets = Offsets(kernel_offsets::read()?);
         let wake_at_bytes = u64::from(options.ring_bytes / 16);
+        let openings_are_cut = u64::from(!options.java_frames);
         let log_level: u8 = if options.debug { log::Level::Debug as u8 } else { 0 };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("EVENTS", options.ring_bytes)
             .override_global("KERNEL", &offsets, true)
             .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
+            .override_global("OPENINGS_ARE_CUT", &openings_are_cut, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .context("failed to load the kernel side")?;
