@@ -1,8 +1,9 @@
 //! From registers and copied stack bytes to a stack of named frames, kept once and known by a number.
 //!
-//! Native frames are unwound by the modules' own unwind tables. The walk ends at a thread's first frame or at Java.
-//! It looks at nothing but the copy: what runs on in the target can't change a stack. The target's maps and files are
-//! read when an instruction lies in no module that is known yet.
+//! Native frames are unwound by the modules' own unwind tables. The walk ends at a thread's first frame; where Java's
+//! frames are not told apart, at Java. Of the stack it looks at nothing but the copy: what runs on in the target can't
+//! change it. The target's maps and files are read when an instruction lies in no module that is known yet, and what the
+//! JVM says of its code when Java code is first met.
 
 mod intern;
 mod java;
