@@ -10,6 +10,15 @@ pub const MAX_STACK_BYTES: usize = 64 << 10;
 pub const STACK_CLASSES: [usize; 8] =
     [0, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, MAX_STACK_BYTES];
 
+/// How much of a thread's stack is remembered, so that of the next one only what has changed is sent.
+pub const SHADOW_BYTES: usize = 32 << 10;
+
+/// Steps in which a stack is compared with the thread's last one, from the thread's first frame on.
+pub const SHADOW_STEP_BYTES: usize = 512;
+
+/// How many threads' stacks are remembered at a time; those of others are sent whole.
+pub const N_SHADOWS: usize = 256;
+
 /// How many probed functions may be nested in one thread.
 pub const MAX_MENDS: usize = 4;
 
@@ -56,7 +65,7 @@ shared! {
 }
 
 shared! {
-    /// What happened; `stack_bytes` bytes of stack follow.
+    /// What happened; `stack_bytes` bytes of stack follow, from the stack pointer on.
     pub struct EventHeader {
         /// When the call began, in nanoseconds of the monotonic clock.
         pub enter_ns: u64,
@@ -86,9 +95,14 @@ shared! {
         pub n_mends: u32,
         /// Not 0 if a part of the copied stack could not be read and is zeros.
         pub has_holes: u32,
+        /// 0 if all that was copied follows. Else one more than the number of the shadow: of the `stack_used` bytes of
+        /// stack, those that don't follow are as they were in the shadow's version before this one.
+        pub shadow: u32,
+        /// The version of the shadow that this stack makes.
+        pub version: u32,
     }
 }
-const _: () = assert!(size_of::<EventHeader>() == 232);
+const _: () = assert!(size_of::<EventHeader>() == 240);
 
 shared! {
     /// Where the running kernel keeps what the kernel side reads: byte offsets from its type information.

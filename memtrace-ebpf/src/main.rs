@@ -6,11 +6,14 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod copy;
 mod counters;
 mod emit;
 mod life;
 mod maps;
 mod nesting;
+mod opaque;
+mod shadow;
 mod syscalls;
 mod task;
 mod threads;

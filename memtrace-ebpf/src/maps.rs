@@ -40,11 +40,6 @@ pub(crate) static KERNEL: Global<KernelOffsets> = Global::new(KernelOffsets {
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_AT_BYTES: Global<u64> = Global::new(2 << 20);
 
-/// Not 0 if of the stack where Java opens a stream only the top is copied. That function is called from Java only: where
-/// the walk ends at Java, what lies beyond the function's own frame is of no use.
-#[unsafe(no_mangle)]
-pub(crate) static OPENINGS_ARE_CUT: Global<u64> = Global::new(0);
-
 /// Whether `tgid` is traced.
 #[inline(always)]
 pub(crate) fn target(tgid: u32) -> Option<TargetFlags> {

@@ -89,7 +89,7 @@ fn exit(ctx: &TracePointContext) -> Option<()> {
         regs: regs_of(regs),
         own_mend: Mend { slot: 0, return_address: 0 },
     };
-    emit_with_stack(&what, Some(&thread.nesting), wake_for(kind, &what.args));
+    emit_with_stack(&what, Some(thread), wake_for(kind, &what.args));
     Some(())
 }
 

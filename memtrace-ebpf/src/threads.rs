@@ -6,6 +6,7 @@ use memtrace_common::Counter;
 use crate::{
     counters::count,
     nesting::{self, Nesting},
+    shadow,
 };
 
 /// One thread. Only the thread itself writes it, in programs that run on its behalf.
@@ -16,13 +17,15 @@ pub(crate) struct Thread {
     pub(crate) enter_ns: u64,
     /// The `Kind` of the system call that is under way, 0 if none is.
     pub(crate) kind: u64,
+    /// One more than the number of its shadow, 0 if it has none.
+    pub(crate) shadow: u64,
     pub(crate) nesting: Nesting,
 }
 
 #[map]
 static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
 
-const NEW: Thread = Thread { enter_ns: 0, kind: 0, nesting: nesting::EMPTY };
+const NEW: Thread = Thread { enter_ns: 0, kind: 0, shadow: 0, nesting: nesting::EMPTY };
 
 /// What is remembered of thread `tid`.
 #[inline(always)]
@@ -51,5 +54,6 @@ pub(crate) fn forget(tid: u32) {
     // Many threads never made a call that is traced.
     let Some(thread) = get(tid) else { return };
     thread.nesting.drop_all();
+    shadow::release(thread);
     THREADS.remove(tid).ok();
 }

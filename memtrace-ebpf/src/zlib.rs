@@ -11,8 +11,8 @@ use memtrace_common::{Counter, Kind, Mend};
 
 use crate::{
     counters::{count, is_on},
-    emit::{Wake, What, emit, emit_with_stack, emit_with_top_of_stack},
-    maps::{OPENINGS_ARE_CUT, target},
+    emit::{Wake, What, emit, emit_with_stack},
+    maps::target,
     nesting::Call,
     task::{Ids, current_ids, regs_of},
     threads,
@@ -61,13 +61,7 @@ pub fn stream_opens(ctx: ProbeContext) -> u32 {
     let regs = unsafe { &*ctx.regs };
     let mut what = event(ids, regs, Kind(cookie(&ctx) as u32), 0);
     what.result = regs.rdi;
-    let thread = threads::get(ids.tid);
-    let nesting = thread.as_ref().map(|thread| &thread.nesting);
-    if OPENINGS_ARE_CUT.load() != 0 {
-        emit_with_top_of_stack(&what, nesting, Wake::Later);
-    } else {
-        emit_with_stack(&what, nesting, Wake::Later);
-    }
+    emit_with_stack(&what, threads::get_or_add(ids.tid), Wake::Later);
     0
 }
 
@@ -87,7 +81,7 @@ pub fn stream_init_return(ctx: RetProbeContext) -> u32 {
     what.regs.sp = call.mend.slot;
     // The table no longer has this call, but the copy begins with its slot.
     what.own_mend = call.mend;
-    emit_with_stack(&what, Some(&thread.nesting), Wake::Later);
+    emit_with_stack(&what, Some(thread), Wake::Later);
     0
 }
 

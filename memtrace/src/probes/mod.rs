@@ -24,13 +24,13 @@ use std::{collections::HashSet, os::fd::AsFd};
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{HashMap, RingBuf},
+    maps::{HashMap, Queue, RingBuf},
     programs::{
         BtfTracePoint, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
-use memtrace_common::{KernelOffsets, TargetFlags};
+use memtrace_common::{KernelOffsets, N_SHADOWS, TargetFlags};
 
 pub use counters::Counters;
 pub use obstacle::{Obstacle, is_refusal, one_line};
@@ -76,8 +76,6 @@ pub struct Options {
     pub debug: bool,
     /// Whether zlib's own functions are probed beside the JDK's.
     pub zlib: bool,
-    /// Whether stacks are needed beyond the first frame of Java.
-    pub java_frames: bool,
 }
 
 /// The kernel side. Dropping it detaches everything.
@@ -110,14 +108,12 @@ impl Probes {
         let btf = Btf::from_sys_fs().context("failed to read the kernel's type information")?;
         let offsets = Offsets(kernel_offsets::read()?);
         let wake_at_bytes = u64::from(options.ring_bytes / 16);
-        let openings_are_cut = u64::from(!options.java_frames);
         let log_level: u8 = if options.debug { log::Level::Debug as u8 } else { 0 };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("EVENTS", options.ring_bytes)
             .override_global("KERNEL", &offsets, true)
             .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
-            .override_global("OPENINGS_ARE_CUT", &openings_are_cut, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .context("failed to load the kernel side")?;
@@ -125,6 +121,7 @@ impl Probes {
             Some(aya::maps::Map::Array(data)) => Counters::of_map(data.fd().as_fd())?,
             _ => return Err(anyhow!("the kernel side has no counters")),
         };
+        free_shadows(&mut ebpf)?;
         load_programs(&mut ebpf, &btf)?;
         Ok(Self {
             ebpf,
@@ -301,6 +298,16 @@ impl Probes {
         self.links.functions.push((name, link));
         Ok(())
     }
+}
+
+/// Gives the kernel side the shadows that threads may have.
+fn free_shadows(ebpf: &mut Ebpf) -> Result<()> {
+    let map = ebpf.map_mut("FREE_SHADOWS").context("the kernel side has no list of shadows")?;
+    let mut free: Queue<_, u32> = Queue::try_from(map)?;
+    for number in 0..N_SHADOWS as u32 {
+        free.push(number, 0).context("failed to list the shadows")?;
+    }
+    Ok(())
 }
 
 fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {

@@ -44,6 +44,8 @@ pub(super) struct Java {
     code: Option<JavaCode>,
     n_tries: u32,
     looked: Option<Instant>,
+    /// How often it was looked at: what was found before need not hold any more.
+    pub(super) n_looks: u32,
     unknown: FxHashSet<u64>,
     /// Why the JVM can't be read, once that is certain.
     pub(super) error: Option<String>,
@@ -65,6 +67,7 @@ impl Java {
             self.unknown.clear();
         }
         self.looked = Some(Instant::now());
+        self.n_looks += 1;
     }
 
     /// Whether the Java code can be read.

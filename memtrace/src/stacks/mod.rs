@@ -7,10 +7,13 @@
 
 mod intern;
 mod java;
+mod last_walks;
 mod modules;
 mod rules;
+mod shadows;
 mod steps;
 mod symbols;
+mod tree;
 mod unwind_table;
 mod walk;
 
@@ -27,17 +30,18 @@ pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
 use crate::{events::Event, jvm::NoStep, target::maps::Mapping};
 use intern::Interner;
 use java::{Java, Stepped};
+use last_walks::{Circumstances, LastWalk};
 use modules::{Code, Files, Modules};
+use shadows::Shadows;
 use steps::{Generation, Steps};
 pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
-use walk::{Address, Break, CodeAt, End, Place, Snapshot};
+use tree::{Node, Tree};
+use walk::{Address, Break, CodeAt, End, Known, Place, Point, Snapshot};
 
 /// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.
 pub(crate) const MAX_STACKS: usize = 300_000;
 /// Distinct frames that are kept.
 pub(crate) const MAX_FRAMES: usize = 500_000;
-/// Walks whose result is remembered per process; it is a cache, and starts anew when it is full.
-const MAX_WALKS: usize = 50_000;
 /// An instruction in no known module makes the map be read again, but not more often than this.
 const REFRESH_EVERY: Duration = Duration::from_millis(20);
 
@@ -60,6 +64,8 @@ pub enum New {
 pub struct Losses {
     /// Stacks that there was no room for.
     pub not_kept: u64,
+    /// Stacks of which only the part that had changed was received.
+    pub unfounded: u64,
     /// Stacks that end at an instruction outside of all known code.
     pub nowhere: u64,
     /// Stacks that end at unwind information which is missing or not understood.
@@ -95,9 +101,11 @@ pub struct Stacks {
     stacks: Interner<Stack>,
     files: Files,
     processes: FxHashMap<u32, Process>,
+    shadows: Shadows,
     steps: Steps,
     new: Vec<New>,
-    scratch: Vec<Address>,
+    last_walks: Box<[LastWalk]>,
+    scratch: Vec<Point>,
     /// What could not be resolved.
     pub losses: Losses,
 }
@@ -108,7 +116,7 @@ struct Process {
     /// Of `modules`; none yet where nothing was looked up since they changed.
     generation: Option<Generation>,
     java: Java,
-    walks: FxHashMap<Box<[Address]>, FxHashMap<u8, StackId>>,
+    tree: Tree,
     names: FxHashMap<Address, Box<[FrameId]>>,
     refreshed: Option<Instant>,
 }
@@ -121,8 +129,10 @@ impl Stacks {
             stacks: Interner::new(MAX_STACKS),
             files: Files::default(),
             processes: FxHashMap::default(),
+            shadows: Shadows::new(),
             steps: Steps::new(),
             new: Vec::new(),
+            last_walks: last_walks::none(),
             scratch: Vec::new(),
             losses: Losses::default(),
         };
@@ -136,14 +146,53 @@ impl Stacks {
         stacks
     }
 
-    /// The stack of `event`.
+    /// The stack of `event`. Events of a thread must come in order, and none may be left out.
     pub fn resolve(&mut self, event: &Event<'_>) -> StackId {
-        let mut frames = std::mem::take(&mut self.scratch);
-        let end = self.walk(event, &mut frames);
-        let id = self.intern(event.header.tgid, &frames, end);
-        frames.clear();
-        self.scratch = frames;
+        let mut shadows = std::mem::take(&mut self.shadows);
+        let id = self.resolve_whole(&event.header, shadows.whole(event));
+        self.losses.unfounded = shadows.n_unfounded;
+        self.shadows = shadows;
         id
+    }
+
+    fn resolve_whole(&mut self, header: &EventHeader, stack: &[u8]) -> StackId {
+        self.start_anew_if_full(header.tgid);
+        let mut points = std::mem::take(&mut self.scratch);
+        let mut last = std::mem::take(self.last_walk(header));
+        let (end, n_kept) = self.walk(header, stack, &last, &mut points);
+        let circumstances = self.circumstances(header);
+        let Process { tree, .. } = self.processes.entry(header.tgid).or_default();
+        let node = last.replace(n_kept, &points, tree);
+        let is_whole = header.shadow != 0 && stack.len() as u64 == header.stack_used;
+        if is_whole && header.n_mends == 0 && matches!(end, End::First | End::Java) {
+            last.keep(circumstances, end);
+        }
+        *self.last_walk(header) = last;
+        points.clear();
+        self.scratch = points;
+        self.intern(header.tgid, node, end)
+    }
+
+    fn last_walk(&mut self, header: &EventHeader) -> &mut LastWalk {
+        let number = header.shadow as usize;
+        &mut self.last_walks[if number < self.last_walks.len() { number } else { 0 }]
+    }
+
+    fn circumstances(&mut self, header: &EventHeader) -> Circumstances {
+        let Self { processes, steps, .. } = self;
+        let Process { generation, java, .. } = processes.entry(header.tgid).or_default();
+        Circumstances {
+            tgid: header.tgid,
+            end_of_stack: header.regs.sp.wrapping_add(header.stack_used),
+            generation: *generation.get_or_insert_with(|| steps.new_generation()),
+            n_looks: java.n_looks,
+        }
+    }
+
+    fn start_anew_if_full(&mut self, tgid: u32) {
+        if let Some(process) = self.processes.get_mut(&tgid) {
+            process.forget_if(process.tree.is_full());
+        }
     }
 
     /// Reads the code of process `tgid` again: it has mapped some, or is to be known before it ends.
@@ -209,54 +258,64 @@ impl Stacks {
         std::mem::take(&mut self.new)
     }
 
-    fn walk(&mut self, event: &Event<'_>, frames: &mut Vec<Address>) -> End {
-        let header = &event.header;
+    fn walk(
+        &mut self,
+        header: &EventHeader,
+        stack: &[u8],
+        last: &LastWalk,
+        points: &mut Vec<Point>,
+    ) -> (End, usize) {
         let snapshot = Snapshot {
             regs: header.regs,
-            stack: event.stack,
+            stack,
             used: header.stack_used,
-            cut: (event.stack.len() as u64) < header.stack_used
-                || event.stack.len() == MAX_STACK_BYTES,
+            cut: (stack.len() as u64) < header.stack_used || stack.len() == MAX_STACK_BYTES,
             has_holes: header.has_holes != 0,
             mends: header.mends.get(..header.n_mends as usize).unwrap_or(&header.mends),
         };
-        let end = self.try_walk(header, &snapshot, frames);
+        let ended = self.try_walk(header, &snapshot, last, points);
         let refreshed = self.processes.get(&header.tgid).and_then(|process| process.refreshed);
-        if end != End::Broken(Break::Nowhere)
+        if ended.0 != End::Broken(Break::Nowhere)
             || refreshed.is_some_and(|when| when.elapsed() <= REFRESH_EVERY)
         {
-            return end;
+            return ended;
         }
         self.refresh(header.tgid);
-        frames.clear();
-        self.try_walk(header, &snapshot, frames)
+        points.clear();
+        self.try_walk(header, &snapshot, last, points)
     }
 
     fn try_walk(
         &mut self,
         header: &EventHeader,
         snapshot: &Snapshot<'_>,
-        frames: &mut Vec<Address>,
-    ) -> End {
+        last: &LastWalk,
+        points: &mut Vec<Point>,
+    ) -> (End, usize) {
+        let circumstances = self.circumstances(header);
+        let known = if header.shadow == 0 || header.n_mends > 0 {
+            Known::NOTHING
+        } else {
+            // What was sent is what has changed.
+            last.known(circumstances, header.regs.sp.wrapping_add(u64::from(header.stack_bytes)))
+        };
         let Self { processes, steps, .. } = self;
-        let Process { modules, generation, java, .. } = processes.entry(header.tgid).or_default();
-        let generation = *generation.get_or_insert_with(|| steps.new_generation());
+        let Process { modules, java, .. } = processes.entry(header.tgid).or_default();
+        let generation = circumstances.generation;
         let is_jvm = modules.has_jvm;
         let mut code = ProcessCode { modules, generation, steps, java, time_ns: header.exit_ns };
-        walk::walk(&mut code, is_jvm, snapshot, frames)
+        walk::walk(&mut code, is_jvm, snapshot, known, points)
     }
 
-    fn intern(&mut self, tgid: u32, addresses: &[Address], end: End) -> StackId {
+    fn intern(&mut self, tgid: u32, node: Node, end: End) -> StackId {
         self.count(end);
-        let known = self
-            .processes
-            .get(&tgid)
-            .and_then(|process| process.walks.get(addresses)?.get(&end.key()));
-        if let Some(&id) = known {
+        let Some(process) = self.processes.get(&tgid) else { return StackId::NOT_KEPT };
+        if let Some(id) = process.tree.stack(node, end) {
             return id;
         }
+        let addresses: Vec<Address> = process.tree.frames(node).collect();
         let mut frames = Vec::new();
-        for &address in addresses {
+        for &address in &addresses {
             self.name(tgid, address, &mut frames);
         }
         if end == End::Java {
@@ -277,11 +336,7 @@ impl Stacks {
         };
         let id = self.stack(Stack { frames, quality });
         if let Some(process) = self.processes.get_mut(&tgid) {
-            if process.walks.len() >= MAX_WALKS {
-                process.walks.clear();
-                process.names.clear();
-            }
-            process.walks.entry(addresses.into()).or_default().insert(end.key(), id);
+            process.tree.set_stack(node, end, id);
         }
         id
     }
@@ -377,7 +432,7 @@ impl Process {
     fn forget_if(&mut self, is_changed: bool) {
         if is_changed {
             self.generation = None;
-            self.walks.clear();
+            self.tree = Tree::default();
             self.names.clear();
         }
     }
@@ -386,17 +441,5 @@ impl Process {
 impl Default for Stacks {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl End {
-    /// Ends that make different stacks of the same addresses.
-    fn key(self) -> u8 {
-        match self {
-            End::First => 0,
-            End::Java => 1,
-            End::Truncated => 2,
-            End::Broken(_) => 3,
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! The walk from a copied stack's registers to its first frame.
 
+use std::cell::Cell;
+
 use memtrace_common::{MAX_MENDS, Mend, Regs};
 
 use super::{
@@ -77,6 +79,64 @@ pub(super) struct Address {
     pub(super) guess: bool,
 }
 
+/// All that a walk knows at one frame, but for the stack and the code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    ip: u64,
+    sp: u64,
+    bp: u64,
+    bx: u64,
+    interrupted: bool,
+    guessing: bool,
+}
+
+/// A frame that was found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    pub(super) address: Address,
+    pub(super) state: State,
+    /// The lowest address of the stack that was read to get to its caller.
+    pub(super) lowest_read: u64,
+}
+
+/// A frame of an earlier walk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visited {
+    pub(super) state: State,
+    /// The lowest address of the stack that was read from there to the end of the walk.
+    pub(super) lowest_read: u64,
+}
+
+/// What is known from an earlier walk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    /// Outermost first.
+    pub(super) visited: &'a [Visited],
+    /// How it ended.
+    pub(super) end: End,
+    /// From this address on the stack is the same.
+    pub(super) from: u64,
+}
+
+impl Known<'_> {
+    /// Nothing is known.
+    pub(super) const NOTHING: Known<'static> = Known { visited: &[], end: End::First, from: 0 };
+
+    /// How many frames of the earlier walk, from the outermost on, are those that a walk in this state would find.
+    fn joined(&mut self, state: &State) -> Option<usize> {
+        if state.sp < self.from {
+            return None;
+        }
+        while let [outer @ .., last] = self.visited
+            && last.state.sp < state.sp
+        {
+            self.visited = outer;
+        }
+        let last = self.visited.last()?;
+        (last.state == *state && last.lowest_read >= self.from).then_some(self.visited.len())
+    }
+}
+
 /// What lies at an instruction, by kind of code.
 pub(super) trait CodeAt {
     /// What to do at an instruction of native code.
@@ -90,16 +150,20 @@ pub(super) trait CodeAt {
     ) -> Option<Result<Stepped, NoStep>>;
 }
 
-/// Collects the frames, innermost first, into `frames`.
+/// Collects the frames, innermost first, into `points`, but for those that are `known`: of these it tells how many there
+/// are.
 pub(super) fn walk(
     code: &mut impl CodeAt,
     is_jvm: bool,
     snapshot: &Snapshot<'_>,
-    frames: &mut Vec<Address>,
-) -> End {
+    known: Known<'_>,
+    points: &mut Vec<Point>,
+) -> (End, usize) {
     let regs = snapshot.regs;
     let mends = snapshot.valid_mends(code);
-    Walk { snapshot, mends, regs, is_jvm, interrupted: true, guessing: false }.collect(code, frames)
+    let lowest_read = Cell::new(u64::MAX);
+    Walk { snapshot, mends, regs, is_jvm, interrupted: true, guessing: false, lowest_read }
+        .collect(code, known, points)
 }
 
 impl Snapshot<'_> {
@@ -141,50 +205,85 @@ struct Walk<'a> {
     /// Whether `regs.ip` is an instruction to be executed, not a return address.
     interrupted: bool,
     guessing: bool,
+    /// The lowest address that was read since this was set.
+    lowest_read: Cell<u64>,
 }
 
 impl Walk<'_> {
-    fn collect(&mut self, code: &mut impl CodeAt, frames: &mut Vec<Address>) -> End {
-        while frames.len() < MAX_FRAMES {
-            // A return address is one past the call, which may be another function's first instruction.
-            let pc = if self.interrupted { self.regs.ip } else { self.regs.ip.wrapping_sub(1) };
-            let mut step = code.native(pc);
-            // The trampoline of a return probe is the first thing in its page, and no call leads there.
-            if step == Step::Nowhere && code.native(self.regs.ip) == Step::ReturnProbe {
-                step = Step::ReturnProbe;
+    fn collect(
+        &mut self,
+        code: &mut impl CodeAt,
+        mut known: Known<'_>,
+        points: &mut Vec<Point>,
+    ) -> (End, usize) {
+        while points.len() < MAX_FRAMES {
+            let state = self.state();
+            if let Some(n) = known.joined(&state).filter(|n| points.len() + n <= MAX_FRAMES) {
+                return (known.end, n);
             }
-            let taken = if step == Step::Anonymous && self.is_jvm {
-                self.java(code, frames)
-            } else {
-                self.take(step, pc, frames)
-            };
+            self.lowest_read.set(u64::MAX);
+            let mut found = None;
+            let taken = self.step(code, points.is_empty(), &mut found);
+            let lowest_read = self.lowest_read.get();
+            points.extend(found.map(|address| Point { address, state, lowest_read }));
             if let Err(end) = taken {
-                return end;
+                return (end, 0);
             }
         }
-        End::Truncated
+        (End::Truncated, 0)
     }
 
-    fn take(&mut self, step: Step, pc: u64, frames: &mut Vec<Address>) -> Result<(), End> {
+    fn state(&self) -> State {
+        let Regs { ip, sp, bp, bx, .. } = self.regs;
+        State { ip, sp, bp, bx, interrupted: self.interrupted, guessing: self.guessing }
+    }
+
+    /// To the next frame; the one that is left is put into `found`.
+    fn step(
+        &mut self,
+        code: &mut impl CodeAt,
+        is_innermost: bool,
+        found: &mut Option<Address>,
+    ) -> Result<(), End> {
+        // A return address is one past the call, which may be another function's first instruction.
+        let pc = if self.interrupted { self.regs.ip } else { self.regs.ip.wrapping_sub(1) };
+        let mut step = code.native(pc);
+        // The trampoline of a return probe is the first thing in its page, and no call leads there.
+        if step == Step::Nowhere && code.native(self.regs.ip) == Step::ReturnProbe {
+            step = Step::ReturnProbe;
+        }
+        if step == Step::Anonymous && self.is_jvm {
+            return self.java(code, found);
+        }
+        self.take(step, pc, is_innermost, found)
+    }
+
+    fn take(
+        &mut self,
+        step: Step,
+        pc: u64,
+        is_innermost: bool,
+        found: &mut Option<Address>,
+    ) -> Result<(), End> {
         match step {
             Step::Rule(rule) => {
                 // Nothing calls the signal trampoline: its address is no return address.
                 let pc = if rule == Rule::Signal { self.regs.ip } else { pc };
-                frames.push(Address { place: Place::Native(pc), guess: self.guessing });
+                *found = Some(Address { place: Place::Native(pc), guess: self.guessing });
                 self.apply(rule)
             }
             Step::NoRule => {
-                frames.push(Address { place: Place::Native(pc), guess: self.guessing });
+                *found = Some(Address { place: Place::Native(pc), guess: self.guessing });
                 if self.is_at_the_top() { Err(End::First) } else { self.guess() }
             }
             Step::Anonymous => Err(End::Broken(Break::Anonymous)),
             Step::ReturnProbe => Err(End::Broken(Break::ForeignProbe)),
-            Step::Nowhere if self.regs.ip == 0 && !frames.is_empty() => Err(self.end_at_zero()),
+            Step::Nowhere if self.regs.ip == 0 && !is_innermost => Err(self.end_at_zero()),
             Step::Nowhere => Err(End::Broken(Break::Nowhere)),
         }
     }
 
-    fn java(&mut self, code: &mut impl CodeAt, frames: &mut Vec<Address>) -> Result<(), End> {
+    fn java(&mut self, code: &mut impl CodeAt, found: &mut Option<Address>) -> Result<(), End> {
         // All events are those of native code: only a stack that went wrong is interrupted in Java code.
         let stepped = code.java(&self.regs, |address| self.word(address).ok());
         let Stepped { frame, caller, guess } = match stepped {
@@ -194,7 +293,7 @@ impl Walk<'_> {
             Some(Err(NoStep::Unknown)) => return Err(End::Broken(Break::NoJavaCode)),
             Some(Err(NoStep::Implausible)) => return Err(End::Broken(Break::JavaFrame)),
         };
-        frames.push(Address { place: Place::Java(frame), guess: guess || self.guessing });
+        *found = Some(Address { place: Place::Java(frame), guess: guess || self.guessing });
         // What else Java code saves is not known; the frames beyond are found by stack and frame pointer.
         self.regs = Regs { ip: caller.pc, sp: caller.sp, bp: caller.fp, ..Regs::default() };
         self.interrupted = false;
@@ -279,6 +378,7 @@ impl Walk<'_> {
         if let Some(mend) = self.mends.iter().flatten().find(|mend| mend.slot == address) {
             return Ok(mend.return_address);
         }
+        self.lowest_read.set(self.lowest_read.get().min(address));
         match self.snapshot.copied(address) {
             Some(word) => Ok(word),
             None if self.snapshot.cut && address >= self.snapshot.regs.sp => Err(End::Truncated),
@@ -326,9 +426,9 @@ mod tests {
         let regs = Regs { ip: CODE, sp: SP, ..Regs::default() };
         let cut = (stack.len() as u64) < used;
         let snapshot = Snapshot { regs, stack: &stack, used, cut, has_holes, mends };
-        let mut frames = Vec::new();
-        let end = walk(&mut Native, false, &snapshot, &mut frames);
-        (frames.len(), end)
+        let mut points = Vec::new();
+        let (end, _) = walk(&mut Native, false, &snapshot, Known::NOTHING, &mut points);
+        (points.len(), end)
     }
 
     /// A zero is the end of a stack, but not of one with holes, unless nothing lies above it.

@@ -67,7 +67,6 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         ring_bytes: RING_BYTES,
         debug: args.outputs.verbose >= 2,
         zlib: args.zlib,
-        java_frames: args.java_frames,
     };
     let mut probes = Probes::load(options)?;
     // A command's children belong to it; whoever attaches decides.

@@ -31,6 +31,7 @@ pub(super) fn losses(probes: &Probes, stacks: &Stacks, own: Own) -> Vec<(String,
         ("code_maps", own.code_maps),
         ("out_of_order", own.out_of_order),
         ("stacks_not_kept", stacks.losses.not_kept),
+        ("stacks_unfounded", stacks.losses.unfounded),
     ];
     let all = kernel.chain(probes.missed_by_kernel()).chain(here);
     all.map(|(name, n)| (name.to_owned(), n)).collect()

@@ -1,0 +1,99 @@
+//! The walks of one process as a tree: a node is a frame with all its callers. Stacks that have callers in common share
+//! them, and what lies above a frame that is known need not be looked at to know the stack.
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    intern::StackId,
+    walk::{Address, End},
+};
+
+/// A frame with all its callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Node(u32);
+
+impl Node {
+    /// No frame.
+    pub(super) const ROOT: Node = Node(0);
+}
+
+/// Nodes that are kept; it is a cache, and starts anew when it is full.
+const MAX_NODES: usize = 200_000;
+
+/// Frames by their callers, and the stacks that they are.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    nodes: FxHashMap<(Node, Address), Node>,
+    /// What each node but the root was made of.
+    made_of: Vec<(Node, Address)>,
+    stacks: FxHashMap<(Node, u8), StackId>,
+}
+
+impl Tree {
+    /// The frame at `address` that was called from `caller`.
+    pub(super) fn node(&mut self, caller: Node, address: Address) -> Node {
+        let Self { nodes, made_of, .. } = self;
+        *nodes.entry((caller, address)).or_insert_with(|| {
+            made_of.push((caller, address));
+            Node(made_of.len() as u32)
+        })
+    }
+
+    /// Whether it is time to start anew.
+    pub(super) fn is_full(&self) -> bool {
+        self.made_of.len() >= MAX_NODES
+    }
+
+    /// The frames from `node` to the outermost.
+    pub(super) fn frames(&self, node: Node) -> impl Iterator<Item = Address> {
+        let made_of = |node: Node| self.made_of.get((node.0 as usize).checked_sub(1)?).copied();
+        std::iter::successors(made_of(node), move |&(caller, _)| made_of(caller))
+            .map(|(_, address)| address)
+    }
+
+    /// The number of the stack that begins at `node` and whose walk had this end, if it has one.
+    pub(super) fn stack(&self, node: Node, end: End) -> Option<StackId> {
+        self.stacks.get(&(node, end.key())).copied()
+    }
+
+    /// Notes the number of a stack.
+    pub(super) fn set_stack(&mut self, node: Node, end: End, id: StackId) {
+        self.stacks.insert((node, end.key()), id);
+    }
+}
+
+impl End {
+    /// Ends that make different stacks of the same addresses.
+    fn key(self) -> u8 {
+        match self {
+            End::First => 0,
+            End::Java => 1,
+            End::Truncated => 2,
+            End::Broken(_) => 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::walk::Place, *};
+
+    #[test]
+    fn callers_are_shared() {
+        let address = |pc| Address { place: Place::Native(pc), guess: false };
+        let mut tree = Tree::default();
+        let outermost = tree.node(Node::ROOT, address(1));
+        let [left, right] = [2, 3].map(|pc| tree.node(outermost, address(pc)));
+        assert_eq!(tree.node(Node::ROOT, address(1)), outermost);
+        assert_eq!(tree.node(outermost, address(2)), left);
+        assert_ne!(left, right);
+        // The same function in another place is another frame.
+        assert_ne!(tree.node(left, address(2)), left);
+        let frames: Vec<Address> = tree.frames(right).collect();
+        assert_eq!(frames, [address(3), address(1)]);
+        assert_eq!(tree.frames(Node::ROOT).count(), 0);
+        tree.set_stack(left, End::First, StackId(7));
+        assert_eq!(tree.stack(left, End::First), Some(StackId(7)));
+        assert_eq!((tree.stack(left, End::Java), tree.stack(right, End::First)), (None, None));
+    }
+}
