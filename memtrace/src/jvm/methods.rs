@@ -128,6 +128,8 @@ impl Methods {
     pub(super) fn check_some(&mut self, memory: &dyn Memory) {
         if self.unchecked.is_empty() {
             self.unchecked = self.places.keys().copied().collect();
+            // Methods of a class lie together: a page that is read serves several.
+            self.unchecked.sort_unstable();
         }
         let n = self.unchecked.len().saturating_sub(CHECKED_AT_ONCE);
         for address in self.unchecked.split_off(n) {

@@ -21,20 +21,29 @@ impl Node {
 const MAX_NODES: usize = 200_000;
 
 /// Frames by their callers, and the stacks that they are.
+///
+/// Nodes are many, and each is looked up by chance: their table is kept small, of numbers only.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    nodes: FxHashMap<(Node, Address), Node>,
+    numbers: FxHashMap<Address, u32>,
+    /// By number.
+    addresses: Vec<Address>,
+    nodes: FxHashMap<(Node, u32), Node>,
     /// What each node but the root was made of.
-    made_of: Vec<(Node, Address)>,
+    made_of: Vec<(Node, u32)>,
     stacks: FxHashMap<(Node, u8), StackId>,
 }
 
 impl Tree {
     /// The frame at `address` that was called from `caller`.
     pub(super) fn node(&mut self, caller: Node, address: Address) -> Node {
-        let Self { nodes, made_of, .. } = self;
-        *nodes.entry((caller, address)).or_insert_with(|| {
-            made_of.push((caller, address));
+        let Self { numbers, addresses, nodes, made_of, .. } = self;
+        let number = *numbers.entry(address).or_insert_with(|| {
+            addresses.push(address);
+            addresses.len() as u32 - 1
+        });
+        *nodes.entry((caller, number)).or_insert_with(|| {
+            made_of.push((caller, number));
             Node(made_of.len() as u32)
         })
     }
@@ -48,7 +57,7 @@ impl Tree {
     pub(super) fn frames(&self, node: Node) -> impl Iterator<Item = Address> {
         let made_of = |node: Node| self.made_of.get((node.0 as usize).checked_sub(1)?).copied();
         std::iter::successors(made_of(node), move |&(caller, _)| made_of(caller))
-            .map(|(_, address)| address)
+            .map(|(_, number)| self.addresses[number as usize])
     }
 
     /// The number of the stack that begins at `node` and whose walk had this end, if it has one.
