@@ -99,8 +99,7 @@ fn try_tracefs() -> Result<Tracefs> {
 
 /// Loads and attaches everything.
 fn try_probes() -> Result<(bool, Result<()>)> {
-    let options =
-        Options { ring_bytes: SMALL_RING_BYTES, debug: false, zlib: false };
+    let options = Options { ring_bytes: SMALL_RING_BYTES, debug: false, zlib: false };
     let mut probes = Probes::load(options)?;
     probes.attach()?;
     let tells_code_maps = probes.tells_code_maps();

@@ -34,8 +34,8 @@ use last_walks::{Circumstances, LastWalk};
 use modules::{Code, Files, Modules};
 use shadows::Shadows;
 use steps::{Generation, Steps};
-pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
 use tree::{Node, Tree};
+pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
 use walk::{Address, Break, CodeAt, End, Known, Place, Point, Snapshot};
 
 /// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.

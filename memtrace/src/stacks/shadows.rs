@@ -86,8 +86,9 @@ mod tests {
     #[test]
     fn changes() {
         let mut shadows = Shadows::new();
+        type Bytes = &'static [u8];
         // (shadow, version, bytes there were, what was sent, the stack)
-        let cases: [(u32, u32, u64, &[u8], &[u8]); 8] = [
+        let cases: [(u32, u32, u64, Bytes, Bytes); 8] = [
             (0, 0, 3, &[9, 9], &[9, 9]),
             (1, 7, 4, &[1, 2, 3, 4], &[1, 2, 3, 4]),
             (1, 8, 4, &[5], &[5, 2, 3, 4]),
