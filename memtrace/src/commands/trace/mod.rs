@@ -7,6 +7,7 @@ mod follow;
 mod inputs;
 mod looking;
 mod naming;
+mod processes;
 mod records;
 mod session;
 mod tally;
