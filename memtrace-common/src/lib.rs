@@ -13,5 +13,5 @@ pub use counters::{Counter, N_COUNTERS};
 pub use kinds::{Kind, N_KINDS};
 pub use layout::{
     Comm, EventHeader, KernelOffsets, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES,
-    TargetFlags,
+    TargetFlags, ThreadRegisters,
 };

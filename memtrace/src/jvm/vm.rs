@@ -77,11 +77,19 @@ impl Vm {
 
     /// The Java threads that run now. None while the JVM is starting.
     pub fn java_threads(&mut self) -> Result<Vec<JvmThread>, TablesError> {
+        self.java_threads_but(|_, _| false)
+    }
+
+    /// The same, but for those that `is_known` knows by address and id: what is known need not be read again.
+    pub fn java_threads_but(
+        &mut self,
+        is_known: impl Fn(u64, u32) -> bool,
+    ) -> Result<Vec<JvmThread>, TablesError> {
         self.memory.forget();
         self.need_oops()?;
         let Self { memory, threads, oops, fields, .. } = self;
         let Some(oops) = oops else { return Ok(Vec::new()) };
-        Ok(ThreadReader { memory: &**memory, layout: threads, oops, fields }.all()?)
+        Ok(ThreadReader { memory: &**memory, layout: threads, oops, fields }.all_but(is_known)?)
     }
 
     /// The names of the VM's own threads.

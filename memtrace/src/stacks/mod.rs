@@ -16,11 +16,11 @@ mod unwind_table;
 mod walk;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use memtrace_common::{EventHeader, MAX_STACK_BYTES, Regs};
+use memtrace_common::{EventHeader, Kind, MAX_STACK_BYTES, Regs, ThreadRegisters};
 use rustc_hash::FxHashMap;
 
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
@@ -40,6 +40,8 @@ pub(crate) const MAX_STACKS: usize = 300_000;
 pub(crate) const MAX_FRAMES: usize = 500_000;
 /// Walks whose result is remembered per process; it is a cache, and starts anew when it is full.
 const MAX_WALKS: usize = 50_000;
+/// Processes that have ended and whose Java code could not be read; more are not told of.
+const MAX_UNREADABLE_JVMS: usize = 10;
 /// An instruction in no known module makes the map be read again, but not more often than this.
 const REFRESH_EVERY: Duration = Duration::from_millis(20);
 
@@ -67,6 +69,8 @@ pub struct Stacks {
     steps: Steps,
     new: Vec<New>,
     scratch: Vec<Address>,
+    /// Of processes that have ended.
+    unreadable_jvms: BTreeMap<u32, String>,
     /// What could not be resolved.
     pub losses: Losses,
 }
@@ -93,6 +97,7 @@ impl Stacks {
             steps: Steps::new(),
             new: Vec::new(),
             scratch: Vec::new(),
+            unreadable_jvms: BTreeMap::new(),
             losses: Losses::default(),
         };
         let frame = stacks.frame(Frame {
@@ -113,6 +118,31 @@ impl Stacks {
         frames.clear();
         self.scratch = frames;
         id
+    }
+
+    /// The stack of a thread of process `tgid` that stood still at `time_ns`: `stack` begins at its stack pointer, and there
+    /// were `used` bytes of it, 0 if that is not known.
+    pub fn resolve_thread(
+        &mut self,
+        tgid: u32,
+        time_ns: u64,
+        thread: &ThreadRegisters,
+        stack: &[u8],
+        used: u64,
+    ) -> StackId {
+        let &ThreadRegisters { regs, fs_base, tid, .. } = thread;
+        let header = EventHeader {
+            enter_ns: time_ns,
+            exit_ns: time_ns,
+            regs,
+            fs_base,
+            stack_used: used,
+            tgid,
+            tid,
+            stack_bytes: stack.len() as u32,
+            ..EventHeader::default()
+        };
+        self.resolve(&Event { header, kind: Kind(header.kind), stack })
     }
 
     /// Reads the code of process `tgid` again: it has mapped some, or is to be known before it ends.
@@ -165,7 +195,17 @@ impl Stacks {
 
     /// Process `tgid` has ended, and all its events were resolved.
     pub fn exit(&mut self, tgid: u32) {
-        self.processes.remove(&tgid);
+        let Some(process) = self.processes.remove(&tgid) else { return };
+        if self.unreadable_jvms.len() < MAX_UNREADABLE_JVMS {
+            self.unreadable_jvms.extend(process.java.unreadable(tgid));
+        }
+    }
+
+    /// Processes whose Java code can't be read, and why.
+    pub fn unreadable_jvms(&self) -> BTreeMap<u32, String> {
+        let living = self.processes.iter();
+        let living = living.filter_map(|(&tgid, process)| process.java.unreadable(tgid));
+        self.unreadable_jvms.clone().into_iter().chain(living).collect()
     }
 
     /// Files that could not be read, by name and reason.
@@ -211,7 +251,7 @@ impl Stacks {
         let Process { modules, generation, java, .. } = processes.entry(header.tgid).or_default();
         let generation = *generation.get_or_insert_with(|| steps.new_generation());
         let is_jvm = modules.has_jvm;
-        let mut code = ProcessCode { modules, generation, steps, java, time_ns: header.exit_ns };
+        let mut code = ProcessCode { modules, generation, steps, java, header };
         walk::walk(&mut code, is_jvm, snapshot, frames)
     }
 
@@ -269,7 +309,7 @@ impl Stacks {
                     name: module.function(in_file),
                     kind: FrameKind::Native,
                     guess: address.guess,
-                    source: None,
+                    source: Some((module.name.clone(), None)),
                 }],
                 _ => Vec::new(),
             },
@@ -310,7 +350,7 @@ struct ProcessCode<'a> {
     generation: Generation,
     steps: &'a mut Steps,
     java: &'a mut Java,
-    time_ns: u64,
+    header: &'a EventHeader,
 }
 
 impl CodeAt for ProcessCode<'_> {
@@ -323,7 +363,9 @@ impl CodeAt for ProcessCode<'_> {
         regs: &Regs,
         word: impl Fn(u64) -> Option<u64>,
     ) -> Option<Result<Stepped, NoStep>> {
-        self.java.step(regs, self.time_ns, word)
+        // An event is one of native code; a thread that is stopped may have been in Java code.
+        let is_interrupted = *regs == self.header.regs;
+        self.java.step(regs, is_interrupted, self.header.exit_ns, word)
     }
 }
 

@@ -12,11 +12,17 @@ use memtrace_common::{EventHeader, Kind};
 
 use super::super::{args::TraceArgs, jstack::SavedNames};
 use super::{
-    super::self_use::SelfUse, before::Reading, clock, looking, naming, processes::Processes,
-    records::Records, tally,
+    super::self_use::SelfUse,
+    before::Reading,
+    clock, looking,
+    naming::{self, VmNames},
+    processes::Processes,
+    records::Records,
+    tally,
 };
 use crate::{
     events::{Event, Window},
+    jvm::Look,
     ledger::{self, Before, Meaning, Sample, What},
     probes::{Probes, Ring},
     stacks::{New, StackId},
@@ -45,6 +51,7 @@ pub(super) struct Session {
     reading: Option<Reading>,
     newest_ns: u64,
     own: tally::Own,
+    vm_names: VmNames,
     names_for_the_end: SavedNames,
 }
 
@@ -73,6 +80,7 @@ impl Session {
             reading: None,
             newest_ns: 0,
             own: tally::Own::default(),
+            vm_names: VmNames::default(),
             names_for_the_end: SavedNames::default(),
         }
     }
@@ -102,6 +110,7 @@ impl Session {
         self.read_map();
         self.processes.stacks.refresh(root);
         self.look_at_code(root);
+        self.read_vm_names(Look::All);
         self.sample();
         Ok(())
     }
@@ -135,6 +144,7 @@ impl Session {
         while let Some(tgid) = self.processes.take_new_code() {
             self.look_at_code(tgid);
         }
+        self.read_vm_names(Look::New);
         if self.reading.is_some_and(|reading| reading.is_outdated(&self.processes.probes)) {
             self.read_map();
         }
@@ -146,9 +156,18 @@ impl Session {
     /// What is due once a second: resident bytes, losses, and the file.
     pub(super) fn tick(&mut self, ring: &mut Ring) {
         self.drop_ended(ring);
+        self.read_vm_names(Look::All);
         self.sample();
         self.tell_losses();
         self.records.flush();
+    }
+
+    /// Takes note of the names that JVMs have for their threads.
+    fn read_vm_names(&mut self, look: Look) {
+        // A thread that is found lives at this time, whatever is told of it later.
+        let now_ns = clock::now_ns();
+        let names = self.vm_names.look(look);
+        names.into_iter().for_each(|name| self.window.push(now_ns, Timed::Name(name)));
     }
 
     /// Takes note of threads' names from another source.
@@ -202,6 +221,7 @@ impl Session {
         why: Why,
         status: Option<i32>,
     ) -> (Recording, Option<io::Error>) {
+        self.read_vm_names(Look::Last);
         self.release(u64::MAX);
         self.name_seen_threads();
         self.records.begin_closing();
@@ -254,6 +274,7 @@ impl Session {
         let header = &event.header;
         self.newest_ns = self.newest_ns.max(header.exit_ns);
         self.processes.follow(&event);
+        self.vm_names.follow(&event);
         if event.kind == Kind::RENAME {
             let name = Timed::Name(naming::of_rename(&event));
             return self.window.push(header.exit_ns, name);
@@ -290,6 +311,7 @@ impl Session {
 
     /// The process has code that is new: what it is, and whether it is to be probed.
     fn look_at_code(&mut self, tgid: u32) {
+        self.vm_names.code_is_new(tgid);
         let notes = looking::probe_zlib(&mut self.processes.probes, tgid, self.zlib);
         notes.into_iter().for_each(|note| self.note(note));
         if tgid == self.processes.root
@@ -333,6 +355,10 @@ impl Session {
     fn tell_notes(&mut self) {
         let target = &self.records.recording.target;
         let mut notes = tally::notes_on_trace(target, self.records.is_full());
+        // What has no tables has neither names nor code.
+        let mut unreadable = self.processes.stacks.unreadable_jvms();
+        unreadable.extend(self.vm_names.unreadable());
+        notes.extend(tally::notes_on_jvms(unreadable));
         notes.extend(tally::notes_on_stacks(
             self.processes.probes.counters(),
             &self.processes.stacks,
