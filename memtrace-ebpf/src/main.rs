@@ -11,6 +11,7 @@ mod emit;
 mod life;
 mod maps;
 mod nesting;
+mod registers;
 mod syscalls;
 mod task;
 mod threads;

@@ -1,7 +1,6 @@
 //! Tracing: a running process, or a command from its first instruction.
 
 mod before;
-mod clock;
 mod conduct;
 mod follow;
 mod inputs;
@@ -24,6 +23,7 @@ use anyhow::{Context, anyhow};
 use self::{follow::follow, inputs::Inputs, session::Session};
 use super::{
     args::TraceArgs,
+    clock,
     failure::Failure,
     jstack::{self, SavedNames},
     outputs::{self, Beginning, Outputs, to_stderr},
