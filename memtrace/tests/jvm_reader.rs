@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     rc::Rc,
@@ -18,9 +17,11 @@ use memtrace::{
     target::{self, maps},
 };
 
+mod dump;
 mod jvm;
 
-use jvm::{Jvm, comparable, dump, jdks};
+use dump::{comparable, dump};
+use jvm::{Jvm, jdks};
 
 /// A frame as a thread dump shows it.
 fn shown(frame: &JavaFrame) -> String {
@@ -90,7 +91,7 @@ fn assert_same_as_dump(jdk: &Path, options: &[&str]) {
     let jvm = Jvm::start_program(jdk, options, "JvmShapes");
     // The first dump starts a thread that answers, and compiles.
     dump(jvm.pid);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(std::time::Duration::from_millis(300));
     let expected = dump(jvm.pid);
     let mut reader = Reader::new(jvm.pid);
     let threads = reader.threads();

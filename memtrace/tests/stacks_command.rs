@@ -7,9 +7,11 @@ use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 
+mod dump;
 mod jvm;
 
-use jvm::{Jvm, comparable, dump, is_root_or_skipped, jdks};
+use dump::{comparable, dump};
+use jvm::{Jvm, is_root_or_skipped, jdks};
 
 /// What is said of one thread.
 struct Thread {

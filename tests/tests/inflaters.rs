@@ -57,7 +57,6 @@ fn ended_by_the_jvm() {
     for jdk in jdks() {
         let report = watch_inflaters(&jdk, &["2000", "100", "0", "drop"]).report;
         assert_eq!(report.events("inflater_end"), 2000, "{jdk:?}");
-        // The kernel keeps 15 bytes of a name.
         let cleaner = if jdk.major < 9 { "Finalizer" } else { "Common-Cleaner" };
         let expected = BTreeMap::from([("opener".to_owned(), 100), (cleaner.to_owned(), 1900)]);
         assert_eq!(ended_by(&report, "opener"), expected, "{jdk:?}");

@@ -23,13 +23,14 @@ pub(super) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
     }
     let now = take(args.pid, args.freeze)?;
     outputs::to_stdout_by(|out: &mut dyn Write| {
-        Ok(if args.json {
-            json::write_threads(&now, out)?
+        let written = if args.json {
+            json::write_threads(&now, out)
         } else if args.folded {
-            threads_now::write_folded(&now, out)?
+            threads_now::write_folded(&now, out)
         } else {
-            out.write_all(threads_now::text(&now).as_bytes())?
-        })
+            out.write_all(threads_now::text(&now).as_bytes())
+        };
+        Ok(written?)
     })?;
     Ok(ExitCode::SUCCESS)
 }
