@@ -24,13 +24,17 @@ struct Thread {
     outermost: String,
 }
 
-/// The threads of process `pid` by id.
-fn threads(pid: u32, options: &[&str]) -> BTreeMap<u32, Thread> {
+fn stacks(pid: u32, options: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_memtrace"));
     let output = command.args(["stacks", "--json"]).args(options).arg(pid.to_string()).output();
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The threads of process `pid` by id.
+fn threads(pid: u32, options: &[&str]) -> BTreeMap<u32, Thread> {
+    let document = stacks(pid, options);
     assert_eq!(document["notes"].as_array().unwrap().len(), 0, "{}", document["notes"]);
     let rows = document["threads"].as_array().unwrap();
     rows.iter().map(|row| (row["nid"].as_u64().unwrap() as u32, thread(row))).collect()
@@ -135,5 +139,28 @@ fn stopped_while_it_computes() {
         assert!(n_complete >= 18, "{}: {n_complete} of 20", jdk.display());
         assert!(n_work >= 18, "{}: {n_work} of 20 have the worker's method", jdk.display());
         assert!(jvm.is_running(), "{}", jvm.output());
+    }
+}
+
+/// From its first moment on a JVM can be looked at: what can't be read yet is missing, or said, and nothing is wrong.
+#[test]
+fn while_it_starts() {
+    if !is_root_or_skipped("while_it_starts") {
+        return;
+    }
+    for jdk in jdks() {
+        let (mut n_stacks, mut n_whole) = (0, 0);
+        for ms in 0..40 {
+            let jvm = Jvm::begin(Command::new(jdk.join("bin/java")), &[], "JvmShapes");
+            std::thread::sleep(Duration::from_millis(4 * ms));
+            for row in stacks(jvm.pid, &[])["threads"].as_array().unwrap() {
+                let is_whole =
+                    ["complete", "approximate"].contains(&row["quality"].as_str().unwrap());
+                n_stacks += usize::from(row["consistent"] == true);
+                n_whole += usize::from(row["consistent"] == true && is_whole);
+            }
+        }
+        let what = format!("{}: {n_whole} of {n_stacks}", jdk.display());
+        assert!(n_stacks > 200 && n_whole * 100 >= n_stacks * 95, "{what}");
     }
 }

@@ -3,7 +3,8 @@
 //! In: a process with a JVM, and word of threads that began or have a new name. Out: names that were not told before,
 //! Java's and those of the VM's own threads. A thread can be named only as long as it lives, so who follows a process
 //! looks when threads begin; such a look reads little but what is new. Threads that others rename are found by
-//! [`Look::All`].
+//! [`Look::All`]. A thread that HotSpot starts for Java tells the kernel its name when it begins, so word comes in time
+//! (`JavaThread::thread_main_inner`, JDK 8: src/share/vm/runtime/thread.cpp, JDK 21: src/hotspot/share/runtime/javaThread.cpp).
 
 use std::{
     rc::Rc,

@@ -37,12 +37,12 @@ pub(super) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
 
 fn take(pid: u32, freeze: bool) -> Result<ThreadsNow, Failure> {
     let mut taking = Taking::of_process(pid)?;
-    let mut names = ThreadNames::of_process(pid);
-    let vm_names = names.as_mut().map(|names| names.look(Look::Last)).unwrap_or_default();
     let copies = if freeze { taking.frozen() } else { taking.standing()? };
     let mut resolved = Resolved::new(pid);
     let mut threads: Vec<ThreadNow> =
         copies.into_iter().map(|copied| resolved.thread(pid, copied)).collect();
+    let mut names = ThreadNames::of_process(pid);
+    let vm_names = names.as_mut().map(|names| names.look(Look::Last)).unwrap_or_default();
     for (tid, name) in vm_names {
         if let Some(thread) = threads.iter_mut().find(|thread| thread.tid == tid) {
             (thread.name, thread.name_from) = (name.into_bytes(), NameFrom::Vm);

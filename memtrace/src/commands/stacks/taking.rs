@@ -121,15 +121,25 @@ impl Taking {
         taken
     }
 
-    fn copy(&self, registers: ThreadRegisters) -> Copied {
+    fn copy(&mut self, registers: ThreadRegisters) -> Copied {
         let sp = registers.regs.sp;
         let used = self.stack_used(sp, registers.fs_base);
-        let end = self.maps.iter().find(|it| (it.start..it.end).contains(&sp)).map(|it| it.end);
-        let there = end.map_or(0, |end| end - sp).min(MAX_STACK_BYTES);
+        let stack = self.stack(sp, used).unwrap_or_else(|| {
+            // The thread may be younger than what is known of the map.
+            self.maps = maps::read(self.pid).unwrap_or_default();
+            self.stack(sp, used).unwrap_or_default()
+        });
+        Copied { registers, stack, used, time_ns: clock::now_ns(), is_consistent: false }
+    }
+
+    /// The bytes from `sp` on, `used` of them if that is known, up to the end of what is mapped there.
+    fn stack(&self, sp: u64, used: u64) -> Option<Vec<u8>> {
+        let mapping =
+            self.maps.iter().find(|mapping| (mapping.start..mapping.end).contains(&sp))?;
+        let there = (mapping.end - sp).min(MAX_STACK_BYTES);
         let len = if used == 0 { there } else { there.min(used) };
         self.memory.forget();
-        let stack = self.memory.bytes(sp, len as usize).unwrap_or_default();
-        Copied { registers, stack, used, time_ns: clock::now_ns(), is_consistent: false }
+        self.memory.bytes(sp, len as usize).ok()
     }
 
     /// As the kernel side tells it of an event's stack.

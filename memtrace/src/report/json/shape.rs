@@ -314,7 +314,25 @@ fn in_order<S: Serializer>(pairs: &[(&str, u64)], serializer: S) -> Result<S::Ok
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample::recording;
+    use crate::{report::sample::recording, stacks::FrameKind};
+
+    /// Methods have a place, nothing else has; where there is none at all there is no list.
+    #[test]
+    fn places_of_methods() {
+        let frame = |kind, source: Option<(&str, Option<u32>)>| Frame {
+            name: String::new(),
+            kind,
+            guess: false,
+            source: source.map(|(file, line)| (file.to_owned(), line)),
+        };
+        let native = frame(FrameKind::Native, Some(("libc.so.6", None)));
+        let known = frame(FrameKind::Compiled, Some(("B.java", Some(7))));
+        let unknown = frame(FrameKind::Interpreted, None);
+        let told =
+            |frames: &[&Frame]| serde_json::to_string(&sources(frames.iter().copied())).unwrap();
+        assert_eq!(told(&[&known, &native, &unknown]), r#"[{"file":"B.java","line":7},null,null]"#);
+        assert_eq!(told(&[&native, &unknown]), "[]");
+    }
 
     /// Of a stack that there is no room for, everything but the frames is told.
     #[test]
