@@ -25,10 +25,12 @@ use crate::target::{self, maps};
 /// After a look there is none of its kind for so many times the processor time that it took: each kind costs a hundredth
 /// of the time at most.
 const REST: u32 = 100;
-/// The shortest rest, and how often a JVM that starts is tried.
+/// The shortest rest.
 const MIN_REST: Duration = Duration::from_millis(2);
 /// How long a JVM that starts may be unreadable; one that still is has no tables.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two tries to open it.
+const TRY_EVERY: Duration = Duration::from_millis(20);
 
 /// What to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +119,7 @@ impl ThreadNames {
         if let Err(error) = self.open() {
             self.is_given_up = self.began.elapsed() >= PATIENCE;
             self.error = Some(error);
-            let rest = Instant::now() + MIN_REST;
+            let rest = Instant::now() + TRY_EVERY;
             self.rests = Rests { new: rest, all: rest, ..self.rests };
             return Vec::new();
         }

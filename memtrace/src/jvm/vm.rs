@@ -36,6 +36,10 @@ impl Vm {
         let library = Library::at(&*memory, libjvm)?.ok_or(TablesError::NoTable("symbols"))?;
         let structs = VmStructs::read(&*memory, &library)?;
         let release = Release::read(&*memory, &structs);
+        // Until JDK 21 it is set while the JVM starts; how numbers are packed and references look hangs on it.
+        if release.feature.is_none() {
+            return Err(TablesError::Missing("release".into()));
+        }
         Ok(Self {
             threads: ThreadsLayout::of(&structs)?,
             vm_threads: VmThreadsLayout::of(&structs),

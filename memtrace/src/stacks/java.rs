@@ -52,7 +52,9 @@ pub(super) struct Java {
 impl Java {
     /// Looks at the code of process `tgid` if it is time; `now_ns` is the time, on the events' clock.
     pub(super) fn observe(&mut self, tgid: u32, now_ns: u64) {
-        let every = if self.code.is_some() { OBSERVE_EVERY } else { TRY_EVERY };
+        // A JVM that starts can be read before it has any code.
+        let is_ready = self.code.as_ref().is_some_and(JavaCode::has_interpreter);
+        let every = if is_ready { OBSERVE_EVERY } else { TRY_EVERY };
         if self.looked.is_some_and(|looked| looked.elapsed() < every) {
             return;
         }
