@@ -127,6 +127,20 @@ shared! {
 }
 
 shared! {
+    /// A thread's user registers as it left them when it last entered the kernel.
+    pub struct ThreadRegisters {
+        /// Those that unwinding needs.
+        pub regs: Regs,
+        /// Its fs base.
+        pub fs_base: u64,
+        /// The thread, in the initial pid namespace.
+        pub tid: u32,
+        /// Always 0.
+        pub reserved: u32,
+    }
+}
+
+shared! {
     /// How a process is traced.
     pub struct TargetFlags {
         /// Not 0 if its children are traced too.

@@ -99,7 +99,8 @@ pub fn rename(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let ids = Ids { tgid, tid };
-    emit(&life(Kind::RENAME, ids, [name[0], name[1], tid as u64, 0, 0]), Wake::Later);
+    // A JVM names a thread when it begins; whoever wants to know more of it must not come too late.
+    emit(&life(Kind::RENAME, ids, [name[0], name[1], tid as u64, 0, 0]), Wake::Now);
     0
 }
 

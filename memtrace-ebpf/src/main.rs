@@ -13,6 +13,7 @@ mod life;
 mod maps;
 mod nesting;
 mod opaque;
+mod registers;
 mod shadow;
 mod syscalls;
 mod task;

@@ -4,61 +4,24 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     rc::Rc,
-    time::Duration,
 };
 
 use memtrace::{
-    attach,
     jvm::{
         Certainty, Execution, FrameKey, JavaCode, JavaFrame, JvmThread, LiveMemory, Memory, Vm,
-        libjvm, thread_dump,
+        libjvm,
     },
     target::{self, maps},
 };
 
+mod dump;
 mod jvm;
 
+use dump::{comparable, dump};
 use jvm::{Jvm, jdks};
-
-/// What a JVM says of its threads: name and frames by id.
-fn dump(pid: u32) -> BTreeMap<u32, (String, Vec<String>)> {
-    let text = attach::command(pid, "threaddump", &[], Duration::from_secs(30)).unwrap();
-    let mut threads = BTreeMap::new();
-    for part in text.split("\n\n") {
-        let part = part.trim_start_matches('\n');
-        let frames = part.lines().filter_map(|line| line.strip_prefix("\tat "));
-        let frames: Vec<String> = frames.map(|frame| without_module(frame.trim())).collect();
-        // The VM's own threads have no stacks, and need no empty line between them.
-        for thread in thread_dump::parse(part) {
-            threads.insert(thread.nid, (thread.name, frames.clone()));
-        }
-    }
-    assert!(threads.len() > 10, "{text}");
-    threads
-}
-
-/// `a.B.c(java.base@17.0.15/B.java:7)` without the module.
-fn without_module(frame: &str) -> String {
-    let (method, place) = frame.split_once('(').unwrap();
-    let place = place.split_once('/').map_or(place, |(_, place)| place);
-    comparable(&format!("{method}({place}"))
-}
-
-/// The address in a lambda's class is no part of its name on every JDK.
-fn comparable(frame: &str) -> String {
-    match frame.split_once("$$Lambda") {
-        Some((class, rest)) => {
-            let method = rest.rfind(".").filter(|_| !rest.contains(".java"));
-            let method = method.or_else(|| rest.find(")").and_then(|_| rest.find(".")));
-            format!("{class}$$Lambda{}", &rest[method.unwrap_or(0)..])
-        }
-        None => frame.to_owned(),
-    }
-}
 
 /// A frame as a thread dump shows it.
 fn shown(frame: &JavaFrame) -> String {
@@ -128,7 +91,7 @@ fn assert_same_as_dump(jdk: &Path, options: &[&str]) {
     let jvm = Jvm::start_program(jdk, options, "JvmShapes");
     // The first dump starts a thread that answers, and compiles.
     dump(jvm.pid);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(std::time::Duration::from_millis(300));
     let expected = dump(jvm.pid);
     let mut reader = Reader::new(jvm.pid);
     let threads = reader.threads();

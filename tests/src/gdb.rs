@@ -5,28 +5,24 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use crate::symbols::Symbols;
 
-/// What gdb is told to do, in its own Python. It prints for each wanted size a line `stack SIZE`,
+/// What gdb is told to do, in its own Python. It prints for each stack a line `stack NUMBER`,
 /// lines `frame KIND PC NAME` innermost first, and the lines of the memory map.
-const SCRIPT: &str = r#"
+const SHOW: &str = r#"
 import gdb
 
-def settings():
-    for line in ["pagination off", "confirm off", "backtrace past-main on", "debuginfod enabled off",
-                 "backtrace limit 1000", "style enabled off"]:
-        gdb.execute("set " + line)
-    for signal in ["SIGUSR1", "SIGUSR2", "SIGHUP", "SIGTERM", "SIGSEGV"]:
-        gdb.execute("handle " + signal + " nostop noprint pass", to_string=True)
-    gdb.execute("catch syscall mmap", to_string=True)
-    gdb.execute("condition 1 " + " || ".join("$rsi == %d" % size for size in wanted))
+for line in ["pagination off", "confirm off", "backtrace past-main on", "debuginfod enabled off",
+             "backtrace limit 1000", "style enabled off"]:
+    gdb.execute("set " + line)
 
-def show(size):
-    print("stack %d" % size)
+def show(number):
+    print("\nstack %d" % number)
     frame = gdb.newest_frame()
     while frame is not None:
         if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
@@ -35,6 +31,15 @@ def show(size):
             print("frame %s %d %s" % (kind, frame.pc(), symbol))
         frame = frame.older()
     print(open("/proc/%d/maps" % gdb.selected_inferior().pid).read())
+"#;
+
+/// Shows the stack at the first mmap of each wanted size.
+const RUN: &str = r#"
+def settings():
+    for signal in ["SIGUSR1", "SIGUSR2", "SIGHUP", "SIGTERM", "SIGSEGV"]:
+        gdb.execute("handle " + signal + " nostop noprint pass", to_string=True)
+    gdb.execute("catch syscall mmap", to_string=True)
+    gdb.execute("condition 1 " + " || ".join("$rsi == %d" % size for size in wanted))
 
 settings()
 gdb.execute("run", to_string=True)
@@ -45,6 +50,13 @@ while gdb.selected_inferior().pid != 0:
         shown.add(size)
         show(size)
     gdb.execute("continue", to_string=True)
+"#;
+
+/// Shows the stack of each thread of the process that it is attached to.
+const ATTACHED: &str = r#"
+for thread in gdb.selected_inferior().threads():
+    thread.switch()
+    show(thread.ptid[1])
 "#;
 
 /// One frame as gdb has it.
@@ -63,26 +75,37 @@ impl Frame {
 
 /// The stacks of `program` at its calls of mmap with these sizes; frames are outermost first.
 pub fn stacks(program: &Path, sizes: &[u64]) -> BTreeMap<u64, Vec<Frame>> {
-    let script = tempfile::Builder::new().suffix(".py").tempfile().expect("a temporary file");
-    let text = format!("wanted = {sizes:?}\n{SCRIPT}");
-    std::fs::write(script.path(), text).expect("the temporary file is writable");
+    let script = format!("{SHOW}\nwanted = {sizes:?}\n{RUN}");
+    let stacks = told_by(&script, &[OsStr::new("--args"), program.as_os_str()]);
+    assert_eq!(stacks.len(), sizes.len(), "{stacks:?}");
+    stacks
+}
+
+/// The stacks of all threads of process `pid`, which stands still meanwhile, by thread id; frames are outermost first.
+pub fn stacks_of_process(pid: u32) -> BTreeMap<u64, Vec<Frame>> {
+    let pid = pid.to_string();
+    told_by(&format!("{SHOW}{ATTACHED}"), &[OsStr::new("-p"), OsStr::new(&pid)])
+}
+
+fn told_by(script: &str, arguments: &[&OsStr]) -> BTreeMap<u64, Vec<Frame>> {
+    let file = tempfile::Builder::new().suffix(".py").tempfile().expect("a temporary file");
+    std::fs::write(file.path(), script).expect("the temporary file is writable");
     let output = Command::new("gdb")
         .args(["-nx", "-batch", "-x"])
-        .arg(script.path())
-        .arg("--args")
-        .arg(program)
+        .arg(file.path())
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
         .expect("gdb is on the PATH");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut stacks = BTreeMap::new();
     for part in printed.split("\nstack ").skip(1) {
-        let (size, rest) = part.split_once('\n').unwrap_or((part, ""));
-        let size = size.parse().unwrap_or_else(|_| panic!("gdb printed {part}"));
-        stacks.insert(size, frames(rest));
+        let (number, rest) = part.split_once('\n').unwrap_or((part, ""));
+        let number = number.parse().unwrap_or_else(|_| panic!("gdb printed {part}"));
+        stacks.insert(number, frames(rest));
     }
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(stacks.len(), sizes.len(), "gdb printed {printed}\nand said {errors}");
+    assert!(!stacks.is_empty(), "gdb printed {printed}\nand said {errors}");
     stacks
 }
 

@@ -13,7 +13,7 @@ use memtrace_tests::{
     turn,
 };
 
-const SCANNER: &str = "mcc-config-scan";
+const SCANNER: &str = "mcc-config-scanner";
 
 /// A shell that says `ready`, waits for a line, and then becomes the demo application.
 fn waiting_demo(jdk: &Jdk, options: &[&str]) -> Subject {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use memtrace_tests::{
-    java::{Jdk, all_jdks, system_jdk},
+    java::{Jdk, all_jdks, classes, system_jdk},
     memtrace::Memtrace,
     report::Report,
     skip::runs_all,
@@ -57,7 +57,6 @@ fn ended_by_the_jvm() {
     for jdk in jdks() {
         let report = watch_inflaters(&jdk, &["2000", "100", "0", "drop"]).report;
         assert_eq!(report.events("inflater_end"), 2000, "{jdk:?}");
-        // The kernel keeps 15 bytes of a name.
         let cleaner = if jdk.major < 9 { "Finalizer" } else { "Common-Cleaner" };
         let expected = BTreeMap::from([("opener".to_owned(), 100), (cleaner.to_owned(), 1900)]);
         assert_eq!(ended_by(&report, "opener"), expected, "{jdk:?}");
@@ -180,4 +179,30 @@ fn assert_from_java(frames: &[String]) {
     assert!(n >= 2, "{frames:#?}");
     assert_eq!(frames[n - 2], "[java]", "{frames:#?}");
     assert_eq!(frames.iter().filter(|frame| *frame == "[java]").count(), 1, "{frames:#?}");
+}
+
+/// With `--java-frames` the very first stacks of a JVM that starts have its methods, with their lines.
+#[test]
+fn java_frames_of_a_jvm_that_starts() {
+    let _turn = turn::together();
+    for jdk in all_jdks() {
+        let (java, classes) = (jdk.java(), classes());
+        let arguments = ["-cp", classes.to_str().unwrap(), "ThreadsThatEnd"];
+        let memtrace = Memtrace::with_json().arg("--java-frames");
+        let report = memtrace.command(java, &arguments).run().report();
+        let stacks = report.value()["stacks"].as_array().unwrap();
+        let openings: Vec<_> = stacks.iter().filter(|row| row["metric"] == "inflaters").collect();
+        assert!(openings.len() >= 4, "{jdk:?}: {stacks:?}");
+        for row in openings {
+            let frames = row["frames"].as_array().unwrap();
+            assert!(!frames.contains(&"[java]".into()), "{jdk:?}: {row}");
+            // What opened it is the method right before Java's own classes.
+            let opener = frames
+                .iter()
+                .rposition(|frame| frame.as_str().unwrap().starts_with("ThreadsThatEnd."));
+            let source = &row["sources"][opener.unwrap()];
+            assert_eq!(source["file"], "ThreadsThatEnd.java", "{jdk:?}: {row}");
+            assert!(source["line"].as_u64().is_some(), "{jdk:?}: {row}");
+        }
+    }
 }

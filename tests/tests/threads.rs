@@ -1,4 +1,4 @@
-//! Names of threads, from the kernel and from the JVM's thread dump.
+//! Names of threads, from the kernel, from the JVM's memory and from its thread dump.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,6 +7,7 @@ use std::{fs, process::Command};
 use memtrace_tests::{
     java::{all_jdks, classes, system_jdk},
     memtrace::Memtrace,
+    said::Said,
     skip::{has_tool, runs_all, skip},
     subject::{Subject, send},
     turn,
@@ -70,13 +71,85 @@ const JAVA_NAMES: [&str; 6] = [
     "",
 ];
 
-/// Without being asked, memtrace uses the kernel's names, of 15 bytes.
+/// Without being asked, memtrace has the whole names from the VM's memory: of threads that were renamed, by themselves or
+/// by another, that have ended, and of the carriers of virtual threads.
 #[test]
-fn java_names_of_the_kernel() {
+fn java_names_of_the_vm() {
     let _turn = turn::together();
-    let watched = watch_java(&system_jdk(), "ThreadNames", &[], &[]);
-    let thread = watched.report.thread_named("a-thread-with-a");
-    assert_eq!((thread.inflaters, thread.name_from.as_str()), (1, "comm"));
+    for jdk in all_jdks() {
+        let watched = watch_java(&jdk, "ThreadsThatEnd", &[], &[]);
+        let thread_of = |n: u64| {
+            let threads = watched.report.threads();
+            let found = threads.iter().find(|thread| thread.inflaters == n).cloned();
+            found.unwrap_or_else(|| panic!("{jdk:?}: {n} Inflaters in {threads:#?}"))
+        };
+        let names = watched.said.texts_of("thread", "name");
+        assert_eq!(names.len(), 3, "{jdk:?}: {:?}", watched.said);
+        for (n, name) in names {
+            let thread = thread_of(n.into());
+            assert_eq!((thread.name.as_str(), thread.name_from.as_str()), (name, "vm"), "{jdk:?}");
+        }
+        if jdk.major >= 21 {
+            let carrier = thread_of(watched.said.number("carrier"));
+            assert!(carrier.name.starts_with("ForkJoinPool-1-worker-"), "{jdk:?}: {carrier:?}");
+        }
+        // The VM's own threads have their whole names, too; the launcher's first thread has the kernel's.
+        let own = watched.report.thread_named("VM Periodic Task Thread");
+        let first = watched.report.thread(watched.pid);
+        assert_eq!((own.name_from.as_str(), first.name_from.as_str()), ("vm", "comm"), "{jdk:?}");
+        // From the trace file as well.
+        let replayed = Memtrace::report_of(&watched.outcome.file("trace.mt")).run().report();
+        assert_eq!(replayed.threads(), watched.report.threads(), "{jdk:?}");
+    }
+}
+
+/// A JVM that is started by memtrace has not one thread when its library is first seen; one in a pid namespace of its
+/// own has other ids.
+#[test]
+fn java_names_of_a_jvm_that_starts() {
+    let _turn = turn::together();
+    for jdk in all_jdks() {
+        let java = jdk.java();
+        let java = java.to_str().unwrap();
+        let classes = classes();
+        let program = ["-cp", classes.to_str().unwrap(), "ThreadsThatEnd"];
+        for starter in [&["unshare", "--pid", "--fork", "--kill-child", java][..], &[java][..]] {
+            let arguments = [&starter[1..], &program[..]].concat();
+            let outcome = Memtrace::with_json().command(starter[0], &arguments).run();
+            let report = outcome.report();
+            let said = Said::from_iter(outcome.stdout.lines());
+            for (n, name) in said.texts_of("thread", "name") {
+                let thread = report.thread_named(name);
+                let what = (thread.inflaters, thread.name_from.as_str());
+                assert_eq!(what, (n.into(), "vm"), "{jdk:?} {starter:?}");
+            }
+            assert_eq!(report.thread_named("Reference Handler").name_from, "vm", "{jdk:?}");
+        }
+    }
+}
+
+/// A library of the right name that describes nothing is told of in one line, and its process is traced as any other.
+#[test]
+fn jvm_without_tables() {
+    let _turn = turn::together();
+    for options in [&[][..], &["--java-frames"]] {
+        let watched = watch("fake_jvm", &[], options);
+        let text = &watched.outcome.stdout;
+        let lines = text.lines().filter(|line| line.contains("can't be read from outside"));
+        assert_eq!(lines.count(), 1, "{options:?}: {text}");
+        let notes = watched.report.value()["notes"].to_string();
+        assert!(notes.contains("exports no gHotSpotVMStructs"), "{options:?}: {notes}");
+        let stack = watched.report.stack_of_size(watched.said.number("magic"));
+        let from_main = stack.frames.iter().skip_while(|frame| *frame != "main");
+        let from_main: Vec<&str> = from_main.map(String::as_str).collect();
+        assert_eq!(
+            from_main[..4],
+            ["main", "JNI_CreateJavaVM", "work", "map_magic"],
+            "{options:?}: {stack:?}"
+        );
+        assert_eq!(stack.quality, "complete");
+        assert_eq!(watched.report.thread(watched.pid).name_from, "comm");
+    }
 }
 
 /// With `--jstack attach` the threads that live have their whole names, from every JVM.
@@ -95,7 +168,7 @@ fn java_names_by_attach() {
                 assert_eq!(thread.name, *name, "{jdk:?}");
                 assert_eq!(thread.name_from, "jstack", "{jdk:?}");
             } else {
-                assert_eq!(thread.name_from, "comm", "{jdk:?}");
+                assert_ne!(thread.name_from, "jstack", "{jdk:?}");
             }
         }
     }

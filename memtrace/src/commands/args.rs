@@ -13,6 +13,7 @@ Examples:
   memtrace --pid 4242 -d 60s -o trace.mt     Trace for a minute and keep the trace
   memtrace -- java -jar app.jar              Start a program and trace it from its first instruction
   memtrace report trace.mt --folded -        Folded stacks of a recorded trace
+  memtrace stacks 4242                       What every thread does now, Java and native
 
 Exit status:
   0 the trace ended in order, 2 an error, 3 a trace was read only in part.
@@ -40,6 +41,12 @@ pub(crate) enum Command {
     ///
     /// Needs neither root nor the process. A trace that was cut is read up to the cut (exit status 3).
     Report(ReportArgs),
+    /// Print the stacks of all threads at this moment, Java and native
+    ///
+    /// Nothing is stopped, and the process does not notice: a thread that waits has left its registers in the kernel. Each
+    /// stack says whether it was taken while its thread stood still (consistent), and how far it goes (complete,
+    /// approximate, truncated, broken). That of a thread that runs is worth little without --freeze.
+    Stacks(StacksArgs),
     /// Tell what this kernel and a process allow, and what to do about the rest
     ///
     /// Exit status 0 if tracing will work, 2 if something indispensable is missing.
@@ -112,6 +119,27 @@ pub(crate) struct ReportArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StacksArgs {
+    /// The process
+    #[arg(value_name = "PID")]
+    pub(crate) pid: u32,
+
+    /// Stop each thread for as long as its stack is copied
+    ///
+    /// One after the other, for less than a millisecond each. A system call that it waits in may return early (EINTR).
+    #[arg(long)]
+    pub(crate) freeze: bool,
+
+    /// Print folded stacks, with the number of threads as their value
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) folded: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// Look at this process, too
     #[arg(short, long, value_name = "PID")]
@@ -147,7 +175,7 @@ pub(crate) struct OutputArgs {
     /// Take Java thread names from the JVM's own thread dump
     ///
     /// `attach` asks the JVM for one (a safepoint each time); a FILE is what `jstack` printed.
-    /// Without this, names are the kernel's, cut after 15 bytes.
+    /// Without this, names are read from the JVM's memory, and nobody is asked.
     #[arg(long, value_name = "attach|FILE")]
     pub(crate) jstack: Option<PathBuf>,
 
@@ -200,13 +228,16 @@ mod tests {
     #[test]
     fn what_can_be_typed() {
         // (arguments, whether they are understood)
-        let cases: [(&[&str], bool); 11] = [
+        let cases: [(&[&str], bool); 14] = [
             (&["--pid", "1"], true),
             (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
             (&["--", "ls", "-l"], true),
             (&["--user", "nobody", "--", "ls"], true),
             (&["report", "x.mt", "--metric", "inflaters-live"], true),
             (&["doctor", "--pid", "1"], true),
+            (&["stacks", "1", "--freeze", "--json"], true),
+            (&["stacks", "1", "--folded", "--json"], false),
+            (&["stacks"], false),
             (&[], false),
             (&["--pid", "1", "--", "ls"], false),
             (&["--pid", "1", "--user", "x"], false),

@@ -1,12 +1,14 @@
 //! The commands: they connect the rooms, and hold the one loop that waits.
 
 mod args;
+mod clock;
 mod doctor;
 mod failure;
 mod jstack;
 mod outputs;
 mod report;
 mod self_use;
+mod stacks;
 mod trace;
 mod units;
 
@@ -22,6 +24,7 @@ pub fn run() -> ExitCode {
     let result = match &cli.command {
         None => trace::run(&cli.trace),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Stacks(args)) => stacks::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
     };
     result.unwrap_or_else(|failure| failure.tell())

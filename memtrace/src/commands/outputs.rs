@@ -154,7 +154,12 @@ fn flame_graph(recording: &Recording, metric: Metric, out: &mut dyn Write) -> Re
 
 /// Writes to stdout.
 pub(crate) fn to_stdout(text: &str) -> Result<()> {
-    Place::Stdout.write(|out| Ok(out.write_all(text.as_bytes())?))
+    to_stdout_by(|out| Ok(out.write_all(text.as_bytes())?))
+}
+
+/// Lets `write` write to stdout.
+pub(crate) fn to_stdout_by(write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    Place::Stdout.write(write)
 }
 
 /// Writes to stderr, where nobody may be listening.

@@ -6,8 +6,10 @@ mod code;
 mod code_changes;
 mod decode;
 mod order;
+mod registers;
 
 pub use code::{CodeChange, CodeRecord};
 pub use code_changes::CodeChanges;
 pub use decode::{DecodeError, Event};
 pub use order::Window;
+pub use registers::thread_registers;

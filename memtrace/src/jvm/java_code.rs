@@ -92,6 +92,12 @@ impl JavaCode {
         Ok(changes)
     }
 
+    /// Whether the interpreter was found, without which no Java code runs.
+    #[must_use]
+    pub fn has_interpreter(&self) -> bool {
+        !self.interpreter.is_empty()
+    }
+
     /// Whether generated code may be at `pc`.
     #[must_use]
     pub fn contains(&self, pc: u64) -> bool {

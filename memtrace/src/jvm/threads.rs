@@ -119,6 +119,23 @@ impl ThreadsLayout {
         }
     }
 
+    /// Address and id of all `JavaThread`s that have begun, however many, in few reads.
+    fn begun(&self, memory: &dyn Memory) -> Result<Vec<(u64, u32)>, Unreadable> {
+        let addresses = self.addresses(memory)?;
+        let mut bytes = Vec::new();
+        let places: Vec<u64> = addresses.iter().map(|at| at.wrapping_add(self.osthread)).collect();
+        // What can't be read is zeros.
+        memory.read_each(&places, 8, &mut bytes);
+        let os = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        let threads: Vec<(u64, u64)> = addresses.into_iter().zip(os).collect();
+        let places: Vec<u64> =
+            threads.iter().map(|(_, os)| os.wrapping_add(self.thread_id)).collect();
+        memory.read_each(&places, 4, &mut bytes);
+        let ids = bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
+        let begun = threads.into_iter().zip(ids).filter(|&((_, os), nid)| os != 0 && nid != 0);
+        Ok(begun.map(|((address, _), nid)| (address, nid)).collect())
+    }
+
     /// The id of the VM's thread at `thread`; 0 while it has none.
     pub(super) fn nid(&self, memory: &dyn Memory, thread: u64) -> Result<u32, Unreadable> {
         let os = memory.u64(thread.wrapping_add(self.osthread))?;
@@ -158,22 +175,25 @@ pub(super) struct ThreadReader<'a> {
 }
 
 impl ThreadReader<'_> {
-    /// All Java threads that have begun.
-    pub(super) fn all(&mut self) -> Result<Vec<JvmThread>, Unreadable> {
-        let addresses = self.layout.addresses(self.memory)?;
-        Ok(addresses.into_iter().filter_map(|address| self.thread(address)).collect())
+    /// The Java threads that have begun, but for those that `is_known` knows by address and id.
+    pub(super) fn all_but(
+        &mut self,
+        is_known: impl Fn(u64, u32) -> bool,
+    ) -> Result<Vec<JvmThread>, Unreadable> {
+        let begun = self.layout.begun(self.memory)?;
+        let new = begun.into_iter().filter(|&(address, nid)| !is_known(address, nid));
+        Ok(new.map(|(address, nid)| self.thread(address, nid)).collect())
     }
 
-    /// The thread at `address`; `None` while it has no id. A name that can't be read is empty.
-    fn thread(&mut self, address: u64) -> Option<JvmThread> {
-        let nid = self.layout.nid(self.memory, address).ok().filter(|&nid| nid != 0)?;
+    /// The thread at `address` with id `nid`. A name that can't be read is empty.
+    fn thread(&mut self, address: u64, nid: u32) -> JvmThread {
         let object = self.object(address, self.layout.thread_obj);
         let name = object.and_then(|object| self.name(object)).unwrap_or_default();
         let carried = self.layout.vthread.and_then(|place| self.object(address, place));
         let carries = carried
             .filter(|&carried| Some(carried) != object)
             .and_then(|carried| self.carried(carried));
-        Some(JvmThread { address, nid, name, kind: ThreadKind::Java, carries })
+        JvmThread { address, nid, name, kind: ThreadKind::Java, carries }
     }
 
     fn object(&self, thread: u64, offset: u64) -> Option<u64> {

@@ -36,6 +36,10 @@ impl Vm {
         let library = Library::at(&*memory, libjvm)?.ok_or(TablesError::NoTable("symbols"))?;
         let structs = VmStructs::read(&*memory, &library)?;
         let release = Release::read(&*memory, &structs);
+        // Until JDK 21 it is set while the JVM starts; how numbers are packed and references look hangs on it.
+        if release.feature.is_none() {
+            return Err(TablesError::Missing("release".into()));
+        }
         Ok(Self {
             threads: ThreadsLayout::of(&structs)?,
             vm_threads: VmThreadsLayout::of(&structs),
@@ -77,11 +81,19 @@ impl Vm {
 
     /// The Java threads that run now. None while the JVM is starting.
     pub fn java_threads(&mut self) -> Result<Vec<JvmThread>, TablesError> {
+        self.java_threads_but(|_, _| false)
+    }
+
+    /// The same, but for those that `is_known` knows by address and id: what is known need not be read again.
+    pub fn java_threads_but(
+        &mut self,
+        is_known: impl Fn(u64, u32) -> bool,
+    ) -> Result<Vec<JvmThread>, TablesError> {
         self.memory.forget();
         self.need_oops()?;
         let Self { memory, threads, oops, fields, .. } = self;
         let Some(oops) = oops else { return Ok(Vec::new()) };
-        Ok(ThreadReader { memory: &**memory, layout: threads, oops, fields }.all()?)
+        Ok(ThreadReader { memory: &**memory, layout: threads, oops, fields }.all_but(is_known)?)
     }
 
     /// The names of the VM's own threads.

@@ -7,6 +7,7 @@ mod event;
 mod fold;
 mod meaning;
 mod metric;
+mod process;
 mod regions;
 mod rss;
 mod streams;
@@ -25,14 +26,13 @@ pub use summary::{EndedBy, StackRow, ThreadRow};
 pub use threads::{NameFrom, Thread};
 pub use totals::{Total, Totals};
 
-use regions::{Given, Piece, Regions, given};
+use process::{Process, Unowned};
+use regions::Given;
 use streams::{Ended, Open, Streams};
 use threads::Threads;
 
 /// No address of user space is larger (Linux on x86-64 with five-level page tables); what claims to be is passed over.
 const MAX_ADDRESS: u64 = 1 << 56;
-
-const PAGE: u64 = 4096;
 
 /// A mapping that was there when tracing began. An empty one only tells where the heap of `brk` will begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -82,30 +82,6 @@ pub struct Ledger {
     last_ns: u64,
 }
 
-#[derive(Debug, Default)]
-struct Process {
-    regions: Regions,
-    brk: Option<u64>,
-    /// What an `mremap` of each thread has taken from its place and not put down yet.
-    moving: FxHashMap<u32, Vec<Piece>>,
-    attached_segments: FxHashMap<u64, u64>,
-    /// Whether it began during the trace, as a child of a traced process.
-    is_child: bool,
-    /// What was mapped before was read at this time, or sooner: until then events may tell of it, too.
-    settled_ns: u64,
-}
-
-/// Who gives back what nobody was seen obtaining.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unowned {
-    /// It was mapped before tracing began.
-    Before,
-    /// It was found mapped, but while events told of it already: it is theirs, and was not there before.
-    Unsettled,
-    /// It is a child's copy of what its parent has.
-    Inherited,
-}
-
 impl Ledger {
     /// Takes note of `event`.
     pub fn apply(&mut self, event: &Event) {
@@ -141,14 +117,9 @@ impl Ledger {
         if mapping.end > MAX_ADDRESS || mapping.start > mapping.end {
             return;
         }
-        let process = self.processes.entry(tgid).or_default();
-        process.settled_ns = process.settled_ns.max(mapping.read_ns);
-        let marked = process.regions.mark_before(mapping.start, mapping.end, mapping.access);
+        let marked = self.processes.entry(tgid).or_default().before(mapping);
         // As many processes as a trace file likes may claim a whole address space each.
         self.counts.before_bytes = self.counts.before_bytes.saturating_add(marked);
-        if mapping.is_brk && process.brk.is_none() {
-            process.brk = Some(mapping.end.next_multiple_of(PAGE));
-        }
     }
 
     /// Takes note of a thread's name.
@@ -272,15 +243,7 @@ impl Ledger {
         if !followed {
             return;
         }
-        let parent = self.processes.entry(event.tgid).or_default();
-        let process = Process {
-            regions: parent.regions.inherited(),
-            brk: parent.brk,
-            moving: FxHashMap::default(),
-            attached_segments: parent.attached_segments.clone(),
-            is_child: true,
-            settled_ns: 0,
-        };
+        let process = self.processes.entry(event.tgid).or_default().forked();
         self.processes.insert(child, process);
         self.threads.begin(child, child, Some(event.tid));
     }
@@ -313,7 +276,7 @@ impl Ledger {
         // The thread that executes takes the first one's id, and is the only one that is left.
         self.end_threads(event.tgid, Some(event.tid));
         let is_child = self.end_image(event);
-        self.processes.insert(event.tgid, Process { is_child, ..Process::default() });
+        self.processes.insert(event.tgid, Process::new(is_child));
     }
 
     /// The memory and the streams of an image are gone with it; tells whether it was a child's.
@@ -326,77 +289,6 @@ impl Ledger {
         self.give_back(process.regions.clear(), unowned);
         process.is_child
     }
-}
-
-impl Process {
-    /// What memory is that is given back at `time_ns` and that nobody was seen obtaining.
-    fn unowned(&self, time_ns: u64) -> Unowned {
-        if self.is_child {
-            Unowned::Inherited
-        } else if time_ns < self.settled_ns {
-            Unowned::Unsettled
-        } else {
-            Unowned::Before
-        }
-    }
-
-    /// Returns the bytes that `owner` obtained by `event`, and what was given back.
-    fn apply(&mut self, event: &Event, owner: u32) -> (u64, Given) {
-        let regions = &mut self.regions;
-        match event.what {
-            What::Mmap { addr, len, access } => {
-                let back = regions.map(addr, end(addr, len), access, Some(owner));
-                (if access { len } else { 0 }, back)
-            }
-            What::Munmap { addr, len } => (0, given(&regions.cut(addr, end(addr, len)))),
-            What::MremapFrom { addr, len } => {
-                self.moving.insert(event.tid, regions.cut(addr, end(addr, len)));
-                (0, Given::new())
-            }
-            What::MremapTo { addr, len } => self.put_down(event.tid, addr, len, owner),
-            What::Mprotect { addr, len, access, .. } => {
-                regions.protect(addr, end(addr, len), access, Some(owner))
-            }
-            What::Brk { to } => self.brk(to, owner),
-            What::Shmat { addr, len } => {
-                self.attached_segments.insert(addr, len);
-                (len, regions.map(addr, end(addr, len), true, Some(owner)))
-            }
-            What::Shmdt { addr } => {
-                let len = self.attached_segments.remove(&addr).unwrap_or_default();
-                (0, given(&regions.cut(addr, end(addr, len))))
-            }
-            _ => (0, Given::new()),
-        }
-    }
-
-    /// What was taken from its place arrives; it stays with who obtained it, and only what is more is new.
-    fn put_down(&mut self, tid: u32, addr: u64, len: u64, owner: u32) -> (u64, Given) {
-        let pieces = self.moving.remove(&tid).unwrap_or_default();
-        let mut back = given(&self.regions.cut(addr, end(addr, len)));
-        back.extend(given(&self.regions.paste(addr, len, &pieces)));
-        let moved: u64 = pieces.iter().map(|piece| piece.end()).max().unwrap_or_default().min(len);
-        let access = pieces.first().is_none_or(|piece| piece.access());
-        let new = len - moved;
-        if new > 0 {
-            back.extend(self.regions.map(addr + moved, end(addr, len), access, Some(owner)));
-        }
-        (if access { new } else { 0 }, back)
-    }
-
-    fn brk(&mut self, to: u64, owner: u32) -> (u64, Given) {
-        let to = to.next_multiple_of(PAGE);
-        let Some(from) = self.brk.replace(to) else { return (0, Given::new()) };
-        if to > from {
-            let back = self.regions.map(from, to, true, Some(owner));
-            return (to - from, back);
-        }
-        (0, given(&self.regions.cut(to, from)))
-    }
-}
-
-fn end(addr: u64, len: u64) -> u64 {
-    addr.saturating_add(len)
 }
 
 #[cfg(test)]

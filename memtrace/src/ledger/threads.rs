@@ -12,8 +12,11 @@ const FOLD_EVERY: usize = MAX_THREADS / 8;
 /// The name of the threads that are together whatever their own names are.
 const MORE: &[u8] = b"[more threads]";
 
-/// Where a thread's name is from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// Bytes of a name that the kernel keeps.
+const COMM_BYTES: usize = 15;
+
+/// Where a thread's name is from. The order is that of the trace file, not of worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NameFrom {
     /// The kernel's name of the thread.
     Comm,
@@ -21,6 +24,17 @@ pub enum NameFrom {
     Jstack,
     /// The JVM's memory.
     Vm,
+}
+
+impl NameFrom {
+    /// A name is replaced only by one from a source that is worth as much: what was asked for wins over what is there.
+    fn worth(self) -> u8 {
+        match self {
+            NameFrom::Comm => 0,
+            NameFrom::Vm => 1,
+            NameFrom::Jstack => 2,
+        }
+    }
 }
 
 /// A thread.
@@ -66,10 +80,10 @@ impl Threads {
 
     /// A thread begins; it inherits the name of the thread that started it.
     pub(super) fn begin(&mut self, tgid: u32, tid: u32, parent: Option<u32>) -> u32 {
-        let name = parent
-            .and_then(|parent| self.all.get(*self.current.get(&parent)? as usize))
-            .map(|thread| &thread.name);
-        let name = name.cloned().unwrap_or_default();
+        let parent = parent.and_then(|parent| self.all.get(*self.current.get(&parent)? as usize));
+        let mut name = parent.map(|thread| thread.name.clone()).unwrap_or_default();
+        // The kernel hands down what it keeps of a name.
+        name.truncate(COMM_BYTES);
         // Its end was not seen if there is one with this id.
         self.end(tid);
         self.n_since_fold += 1;
@@ -91,10 +105,14 @@ impl Threads {
     }
 
     pub(super) fn rename(&mut self, tgid: u32, tid: u32, name: &[u8], from: NameFrom) {
+        // The VM's name may come after the thread's end, and before its begin is told.
+        if from == NameFrom::Vm && !self.current.contains_key(&tid) {
+            return;
+        }
         let index = self.index(tgid, tid);
         if let Some(thread) = self.all.get_mut(index as usize)
             && thread.tid != 0
-            && thread.name_from <= from
+            && thread.name_from.worth() <= from.worth()
         {
             thread.name = name.to_vec();
             thread.name_from = from;
@@ -227,13 +245,36 @@ mod tests {
         assert_eq!(names, [(&b"main"[..], false), (b"main", true), (b"worker", false)]);
     }
 
-    /// A name from a better source is not replaced by one from a worse.
+    /// A name from a better source is not replaced by one from a worse, but by a later one from the same.
     #[test]
     fn better_source_stays() {
+        use NameFrom::{Comm, Jstack, Vm};
+        // (name and source, one after the other, the one that stays)
+        type Names = [(&'static [u8], NameFrom); 3];
+        let cases: [(Names, &[u8]); 4] = [
+            ([(b"a", Comm), (b"asked for", Jstack), (b"b", Comm)], b"asked for"),
+            ([(b"a", Comm), (b"a long name", Vm), (b"a long nam", Comm)], b"a long name"),
+            ([(b"a", Comm), (b"a long name", Vm), (b"a later name", Vm)], b"a later name"),
+            ([(b"a", Comm), (b"asked for", Jstack), (b"the VM's", Vm)], b"asked for"),
+        ];
+        for (names, stays) in cases {
+            let mut threads = Threads::default();
+            names.iter().for_each(|(name, from)| threads.rename(1, 1, name, *from));
+            assert_eq!(threads.all()[0].name, stays, "{names:?}");
+        }
+    }
+
+    /// The VM's name makes no thread, and its end is not handed down.
+    #[test]
+    fn name_of_the_vm() {
         let mut threads = Threads::default();
-        threads.rename(1, 1, b"a long Java name", NameFrom::Jstack);
-        threads.rename(1, 1, b"a long Java nam", NameFrom::Comm);
-        assert_eq!(threads.all()[0].name, b"a long Java name");
+        threads.rename(1, 2, b"of a thread that ended", NameFrom::Vm);
+        assert!(threads.all().is_empty());
+        threads.begin(1, 2, None);
+        threads.rename(1, 2, b"longer than the kernel keeps", NameFrom::Vm);
+        threads.begin(1, 3, Some(2));
+        assert_eq!(threads.all()[1].name, b"longer than the");
+        assert_eq!(threads.all()[1].name_from, NameFrom::Comm);
     }
 
     #[test]

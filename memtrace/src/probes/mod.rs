@@ -15,6 +15,7 @@ mod kernel_offsets;
 mod links;
 mod misses;
 mod obstacle;
+mod registers;
 mod ring;
 mod tracefs;
 mod zlib;
@@ -34,6 +35,7 @@ use memtrace_common::{KernelOffsets, N_SHADOWS, TargetFlags};
 
 pub use counters::Counters;
 pub use obstacle::{Obstacle, is_refusal, one_line};
+pub use registers::Registers;
 pub use ring::{Messages, Ring};
 pub use tracefs::is_mounted as tracefs_is_mounted;
 
@@ -175,11 +177,7 @@ impl Probes {
 
     /// Makes process `tgid` a traced one.
     pub fn add_target(&mut self, tgid: u32, follow: bool) -> Result<()> {
-        let map =
-            self.ebpf.map_mut("TARGETS").context("the kernel side has no table of processes")?;
-        let mut targets: HashMap<_, u32, Flags> = HashMap::try_from(map)?;
-        let flags = Flags(TargetFlags { follow: u32::from(follow), reserved: 0 });
-        targets.insert(tgid, flags, 0).with_context(|| format!("failed to trace process {tgid}"))
+        add_target(&mut self.ebpf, tgid, follow)
     }
 
     /// Hands the records of code that any process has mapped since the last call to `take`; `false` where the kernel
@@ -326,6 +324,13 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }
     Ok(())
+}
+
+fn add_target(ebpf: &mut Ebpf, tgid: u32, follow: bool) -> Result<()> {
+    let map = ebpf.map_mut("TARGETS").context("the kernel side has no table of processes")?;
+    let mut targets: HashMap<_, u32, Flags> = HashMap::try_from(map)?;
+    let flags = Flags(TargetFlags { follow: u32::from(follow), reserved: 0 });
+    targets.insert(tgid, flags, 0).with_context(|| format!("failed to trace process {tgid}"))
 }
 
 fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>

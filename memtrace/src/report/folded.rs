@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     ledger::{Metric, StackRow},
-    stacks::Quality,
     trace::Recording,
 };
 
@@ -67,11 +66,7 @@ fn thread(recording: &Recording, row: StackRow) -> String {
 
 fn stack(recording: &Recording, row: StackRow) -> String {
     let mut text = thread(recording, row);
-    match recording.quality_of(row.stack) {
-        Quality::Truncated => text.push_str(";[truncated]"),
-        Quality::Broken => text.push_str(";[broken]"),
-        Quality::Complete | Quality::Approximate => {}
-    }
+    text.push_str(names::how_it_begins(recording.quality_of(row.stack)));
     for frame in recording.frames_of(row.stack) {
         text.push(';');
         text.push_str(&names::folded_frame(frame));

@@ -7,7 +7,8 @@
 //! - [`folded`] and [`flamegraph`]: stacks for those who want to see all of them,
 //! - [`json`]: everything, for programs.
 //!
-//! And, from facts about kernel and process instead of a recording, [`doctor`]: what stands in the way of tracing.
+//! And instead of a recording, from facts about kernel and process, [`doctor`]: what stands in the way of tracing; and,
+//! from a process's threads, [`threads_now`]: their stacks at one moment.
 //!
 //! Nothing is computed here but the layout: sums and orders are the ledger's. Every name that the target chose goes
 //! through [`escape`] (by way of [`names`]), and no number goes out without the loss that goes with it, except in
@@ -24,6 +25,7 @@ pub mod names;
 pub mod progress;
 mod room;
 pub mod text;
+pub mod threads_now;
 pub mod units;
 
 pub use progress::progress;

@@ -21,8 +21,24 @@ pub fn thread(thread: &Thread) -> String {
 /// A thread as the first frame of a stack: `[name tid=N]`.
 #[must_use]
 pub fn thread_frame(thread: &Thread) -> String {
-    let name = or_no_name(escape::frame(&escape::decode(&thread.name)).trim());
-    format!("[{name} tid={}]", thread.tid)
+    frame_of_thread(&thread.name, thread.tid)
+}
+
+/// The same, for a thread of this name and id.
+#[must_use]
+pub fn frame_of_thread(name: &[u8], tid: u32) -> String {
+    let name = or_no_name(escape::frame(&escape::decode(name)).trim());
+    format!("[{name} tid={tid}]")
+}
+
+/// What stands between the thread and the frames of a folded stack: whether some are missing there.
+#[must_use]
+pub fn how_it_begins(quality: Quality) -> &'static str {
+    match quality {
+        Quality::Truncated => ";[truncated]",
+        Quality::Broken => ";[broken]",
+        Quality::Complete | Quality::Approximate => "",
+    }
 }
 
 /// A thread for people: `name (tid)`, the name in at most `width` characters.
@@ -59,6 +75,24 @@ pub fn name_from(from: NameFrom) -> &'static str {
 #[must_use]
 pub fn frame(frame: &Frame) -> String {
     with_guess(or_no_name(escape::line(&frame.name).trim()), frame)
+}
+
+/// A frame for people who want to look it up: `a.B.c (B.java:7)`, `read (libc.so.6)`.
+#[must_use]
+pub fn frame_with_source(frame: &Frame) -> String {
+    let name = or_no_name(escape::line(&frame.name).trim());
+    let name = if frame.guess { name + "_[?]" } else { name };
+    let place = match (frame.kind, &frame.source) {
+        (FrameKind::JavaNative, _) => "Native Method".into(),
+        // It stands in the name already where there is no symbol.
+        (FrameKind::Native, Some((module, _))) if frame.name.starts_with(module.as_str()) => {
+            return name;
+        }
+        (_, Some((file, Some(line)))) => format!("{}:{line}", escape::line(file)),
+        (_, Some((file, None))) => escape::line(file).into_owned(),
+        (_, None) => return name,
+    };
+    format!("{name} ({place})")
 }
 
 /// A frame within a folded stack.
@@ -101,6 +135,17 @@ pub fn clip(text: &str, width: usize) -> String {
     }
     let kept = text.chars().take(width.saturating_sub(1));
     kept.chain((width > 0).then_some('…')).collect()
+}
+
+/// `text` in at most `width` characters, the first of them `…` where it is cut: what counts is its end.
+#[must_use]
+pub fn clip_start(text: &str, width: usize) -> String {
+    let n = text.chars().count();
+    if n <= width {
+        return text.to_owned();
+    }
+    let kept = text.chars().skip(n - width.saturating_sub(1));
+    (width > 0).then_some('…').into_iter().chain(kept).collect()
 }
 
 fn or_no_name(name: &str) -> String {
@@ -171,10 +216,35 @@ mod tests {
         }
     }
 
+    /// Where a frame is, for those who look it up.
+    #[test]
+    fn sources() {
+        use FrameKind::{Compiled, Interpreted, JavaNative, Native, Stub};
+        // (name, kind, file and line, what is shown)
+        type Source = Option<(&'static str, Option<u32>)>;
+        let cases: [(&str, FrameKind, Source, &str); 7] = [
+            ("a.B.c", Compiled, Some(("B.java", Some(7))), "a.B.c (B.java:7)"),
+            ("a.B.c", Interpreted, Some(("B\n.java", None)), r"a.B.c (B\n.java)"),
+            ("a.B.c", Compiled, None, "a.B.c"),
+            ("a.B.c", JavaNative, Some(("B.java", None)), "a.B.c (Native Method)"),
+            ("read", Native, Some(("libc.so.6", None)), "read (libc.so.6)"),
+            ("libc.so.6+0x12", Native, Some(("libc.so.6", None)), "libc.so.6+0x12"),
+            ("[call_stub]", Stub, None, "[call_stub]"),
+        ];
+        for (name, kind, source, shown) in cases {
+            let source = source.map(|(file, line)| (file.to_owned(), line));
+            let it = Frame { name: name.into(), kind, guess: false, source };
+            assert_eq!(frame_with_source(&it), shown);
+        }
+    }
+
     #[test]
     fn clipped() {
         for (width, text) in [(0, ""), (1, "…"), (3, "gr…"), (4, "grün"), (9, "grün")] {
             assert_eq!(clip("grün", width), text);
+        }
+        for (width, text) in [(0, ""), (1, "…"), (3, "…ün"), (4, "grün"), (9, "grün")] {
+            assert_eq!(clip_start("grün", width), text);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! How much text stacks may become: a few large stacks under many threads would else fill memory and disk.
 
-use crate::{stacks::StackId, trace::Recording};
+use crate::{
+    stacks::{Frame, StackId},
+    trace::Recording,
+};
 
 /// Stands for the frames of a stack that there was no room for.
 pub(super) const LEFT_OUT: &str = "[left out]";
@@ -21,7 +24,7 @@ impl Room {
 
     /// Takes the room that the frames of `stack` need, or tells that there is not so much left.
     pub(super) fn take(&mut self, recording: &Recording, stack: StackId) -> bool {
-        let needed: usize = recording.frames_of(stack).map(|frame| frame.name.len() + 1).sum();
+        let needed: usize = recording.frames_of(stack).map(len).sum();
         match self.left_bytes.checked_sub(needed) {
             Some(left) => {
                 self.left_bytes = left;
@@ -30,4 +33,10 @@ impl Room {
             None => false,
         }
     }
+}
+
+/// What a frame may become: its name, and where it is.
+fn len(frame: &Frame) -> usize {
+    let file = frame.source.as_ref().filter(|_| frame.kind.is_method());
+    frame.name.len() + file.map_or(0, |(file, _)| file.len()) + 1
 }

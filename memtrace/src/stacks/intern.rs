@@ -32,6 +32,15 @@ pub enum FrameKind {
     Stub,
 }
 
+impl FrameKind {
+    /// Whether it is a known method of Java's.
+    #[must_use]
+    pub fn is_method(self) -> bool {
+        use FrameKind::{Compiled, Inlined, Interpreted, JavaNative};
+        matches!(self, Interpreted | Compiled | Inlined | JavaNative)
+    }
+}
+
 /// One frame of a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
@@ -41,7 +50,7 @@ pub struct Frame {
     pub kind: FrameKind,
     /// Whether it was found by guessing.
     pub guess: bool,
-    /// The source file and the line in it, where the class tells.
+    /// The source file and the line in it, where the class tells; of native code the file that it is from.
     pub source: Option<(String, Option<u32>)>,
 }
 

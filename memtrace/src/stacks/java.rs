@@ -14,8 +14,8 @@ use rustc_hash::FxHashSet;
 use super::intern::{Frame, FrameKind};
 use crate::{
     jvm::{
-        self, Certainty, Execution, FrameKey, JavaCode, JavaFrame, LiveMemory, NoStep, Registers,
-        Vm,
+        self, Certainty, Execution, FrameKey, InterpreterRegisters, JavaCode, JavaFrame,
+        LiveMemory, NoStep, Registers, TablesError, Vm,
     },
     target::maps,
 };
@@ -47,18 +47,20 @@ pub(super) struct Java {
     /// How often it was looked at: what was found before need not hold any more.
     pub(super) n_looks: u32,
     unknown: FxHashSet<u64>,
-    /// Why the JVM can't be read, once that is certain.
-    pub(super) error: Option<String>,
+    /// Why the JVM could not be read the last time it was tried.
+    error: Option<TablesError>,
 }
 
 impl Java {
     /// Looks at the code of process `tgid` if it is time; `now_ns` is the time, on the events' clock.
     pub(super) fn observe(&mut self, tgid: u32, now_ns: u64) {
-        let every = if self.code.is_some() { OBSERVE_EVERY } else { TRY_EVERY };
-        if self.looked.is_some_and(|looked| looked.elapsed() < every) || self.error.is_some() {
+        // A JVM that starts can be read before it has any code.
+        let is_ready = self.code.as_ref().is_some_and(JavaCode::has_interpreter);
+        let every = if is_ready { OBSERVE_EVERY } else { TRY_EVERY };
+        if self.looked.is_some_and(|looked| looked.elapsed() < every) {
             return;
         }
-        if self.code.is_none() {
+        if self.code.is_none() && self.n_tries < MAX_TRIES {
             self.open(tgid);
         }
         if let Some(code) = &mut self.code {
@@ -75,6 +77,12 @@ impl Java {
         self.code.is_some()
     }
 
+    /// Process `tgid` and why its Java code can't be read, if it can't. One that ends can't be read whatever it was.
+    pub(super) fn unreadable(&self, tgid: u32) -> Option<(u32, String)> {
+        let error = self.error.as_ref().filter(|_| !self.is_open())?;
+        (!matches!(error, TablesError::Unreadable(_))).then(|| (tgid, error.to_string()))
+    }
+
     fn open(&mut self, tgid: u32) {
         self.n_tries += 1;
         let opened = maps::read(tgid).ok().and_then(|maps| jvm::libjvm(&maps)).map(|libjvm| {
@@ -83,15 +91,16 @@ impl Java {
         });
         match opened {
             Some(Ok(code)) => self.code = Some(code),
-            Some(Err(error)) if self.n_tries >= MAX_TRIES => self.error = Some(error.to_string()),
-            Some(Err(_)) | None => {}
+            Some(Err(error)) => self.error = Some(error),
+            None => {}
         }
     }
 
-    /// The step from `regs`, in a stack of `time_ns` whose words `word` gives; `None` where there is no such code.
+    /// The step from `regs`, which are those of an interrupted instruction or of a caller, in a stack of `time_ns` whose words `word` gives; `None` where there is no such code.
     pub(super) fn step(
         &mut self,
         regs: &Regs,
+        is_interrupted: bool,
         time_ns: u64,
         word: impl Fn(u64) -> Option<u64>,
     ) -> Option<Result<Stepped, NoStep>> {
@@ -103,7 +112,12 @@ impl Java {
             return Some(Err(NoStep::Unknown));
         }
         let at = Registers { pc: regs.ip, sp: regs.sp, fp: regs.bp };
-        let step = code.step(at, time_ns, &word);
+        let step = if is_interrupted {
+            let interpreter = InterpreterRegisters { rbx: regs.bx, r13: regs.r13 };
+            code.step_interrupted(at, interpreter, time_ns, &word)
+        } else {
+            code.step(at, time_ns, &word)
+        };
         if step == Err(NoStep::Unknown) && self.unknown.len() < MAX_UNKNOWN {
             self.unknown.insert(regs.ip);
         }

@@ -8,6 +8,7 @@
 mod intern;
 mod java;
 mod last_walks;
+mod losses;
 mod modules;
 mod rules;
 mod shadows;
@@ -18,14 +19,15 @@ mod unwind_table;
 mod walk;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
-use memtrace_common::{EventHeader, MAX_STACK_BYTES, Regs};
+use memtrace_common::{EventHeader, Kind, MAX_STACK_BYTES, Regs, ThreadRegisters};
 use rustc_hash::FxHashMap;
 
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
+pub use losses::Losses;
 
 use crate::{events::Event, jvm::NoStep, target::maps::Mapping};
 use intern::Interner;
@@ -42,6 +44,8 @@ use walk::{Address, Break, CodeAt, End, Known, Place, Point, Snapshot};
 pub(crate) const MAX_STACKS: usize = 300_000;
 /// Distinct frames that are kept.
 pub(crate) const MAX_FRAMES: usize = 500_000;
+/// Processes that have ended and whose Java code could not be read; more are not told of.
+const MAX_UNREADABLE_JVMS: usize = 10;
 /// An instruction in no known module makes the map be read again, but not more often than this.
 const REFRESH_EVERY: Duration = Duration::from_millis(20);
 
@@ -59,41 +63,6 @@ pub enum New {
     Stack(Stack),
 }
 
-/// What could not be resolved as it should be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Stacks that there was no room for.
-    pub not_kept: u64,
-    /// Stacks of which only the part that had changed was received.
-    pub unfounded: u64,
-    /// Stacks that end at an instruction outside of all known code.
-    pub nowhere: u64,
-    /// Stacks that end at unwind information which is missing or not understood.
-    pub no_rule: u64,
-    /// Stacks that end at the trampoline of another tool's return probe.
-    pub foreign_probe: u64,
-    /// Stacks that end in code which the process made itself and which is not Java's.
-    pub anonymous: u64,
-    /// Stacks that end at Java code that is not there any more.
-    pub no_java_code: u64,
-    /// Stacks that end at a Java frame that can't be right.
-    pub java_frame: u64,
-}
-
-impl Losses {
-    /// How many stacks end early, and where, in words.
-    pub fn reasons(&self) -> [(u64, &'static str); 6] {
-        [
-            (self.nowhere, "at an instruction that lies in no code of a known file"),
-            (self.no_rule, "at code whose unwind information is missing or not understood"),
-            (self.foreign_probe, "at a return probe of another tool"),
-            (self.anonymous, "in code that the process made itself and that is not Java's"),
-            (self.no_java_code, "at Java code that was thrown away meanwhile"),
-            (self.java_frame, "at a Java frame that can't be right"),
-        ]
-    }
-}
-
 /// Resolves stacks.
 #[derive(Debug)]
 pub struct Stacks {
@@ -106,6 +75,8 @@ pub struct Stacks {
     new: Vec<New>,
     last_walks: Box<[LastWalk]>,
     scratch: Vec<Point>,
+    /// Of processes that have ended.
+    unreadable_jvms: BTreeMap<u32, String>,
     /// What could not be resolved.
     pub losses: Losses,
 }
@@ -134,6 +105,7 @@ impl Stacks {
             new: Vec::new(),
             last_walks: last_walks::none(),
             scratch: Vec::new(),
+            unreadable_jvms: BTreeMap::new(),
             losses: Losses::default(),
         };
         let frame = stacks.frame(Frame {
@@ -195,6 +167,31 @@ impl Stacks {
         }
     }
 
+    /// The stack of a thread of process `tgid` that stood still at `time_ns`: `stack` begins at its stack pointer, and there
+    /// were `used` bytes of it, 0 if that is not known.
+    pub fn resolve_thread(
+        &mut self,
+        tgid: u32,
+        time_ns: u64,
+        thread: &ThreadRegisters,
+        stack: &[u8],
+        used: u64,
+    ) -> StackId {
+        let &ThreadRegisters { regs, fs_base, tid, .. } = thread;
+        let header = EventHeader {
+            enter_ns: time_ns,
+            exit_ns: time_ns,
+            regs,
+            fs_base,
+            stack_used: used,
+            tgid,
+            tid,
+            stack_bytes: stack.len() as u32,
+            ..EventHeader::default()
+        };
+        self.resolve(&Event { header, kind: Kind(header.kind), stack })
+    }
+
     /// Reads the code of process `tgid` again: it has mapped some, or is to be known before it ends.
     pub fn refresh(&mut self, tgid: u32) {
         let Self { processes, files, .. } = self;
@@ -245,7 +242,17 @@ impl Stacks {
 
     /// Process `tgid` has ended, and all its events were resolved.
     pub fn exit(&mut self, tgid: u32) {
-        self.processes.remove(&tgid);
+        let Some(process) = self.processes.remove(&tgid) else { return };
+        if self.unreadable_jvms.len() < MAX_UNREADABLE_JVMS {
+            self.unreadable_jvms.extend(process.java.unreadable(tgid));
+        }
+    }
+
+    /// Processes whose Java code can't be read, and why.
+    pub fn unreadable_jvms(&self) -> BTreeMap<u32, String> {
+        let living = self.processes.iter();
+        let living = living.filter_map(|(&tgid, process)| process.java.unreadable(tgid));
+        self.unreadable_jvms.clone().into_iter().chain(living).collect()
     }
 
     /// Files that could not be read, by name and reason.
@@ -303,12 +310,12 @@ impl Stacks {
         let Process { modules, java, .. } = processes.entry(header.tgid).or_default();
         let generation = circumstances.generation;
         let is_jvm = modules.has_jvm;
-        let mut code = ProcessCode { modules, generation, steps, java, time_ns: header.exit_ns };
+        let mut code = ProcessCode { modules, generation, steps, java, header };
         walk::walk(&mut code, is_jvm, snapshot, known, points)
     }
 
     fn intern(&mut self, tgid: u32, node: Node, end: End) -> StackId {
-        self.count(end);
+        self.losses.count(end);
         let Some(process) = self.processes.get(&tgid) else { return StackId::NOT_KEPT };
         if let Some(id) = process.tree.stack(node, end) {
             return id;
@@ -355,7 +362,7 @@ impl Stacks {
                     name: module.function(in_file),
                     kind: FrameKind::Native,
                     guess: address.guess,
-                    source: None,
+                    source: Some((module.name.clone(), None)),
                 }],
                 _ => Vec::new(),
             },
@@ -388,20 +395,6 @@ impl Stacks {
         }
         StackId(number)
     }
-
-    fn count(&mut self, end: End) {
-        let Losses { nowhere, no_rule, foreign_probe, anonymous, no_java_code, java_frame, .. } =
-            &mut self.losses;
-        match end {
-            End::Broken(Break::Nowhere) => *nowhere += 1,
-            End::Broken(Break::Rule) => *no_rule += 1,
-            End::Broken(Break::ForeignProbe) => *foreign_probe += 1,
-            End::Broken(Break::Anonymous) => *anonymous += 1,
-            End::Broken(Break::NoJavaCode) => *no_java_code += 1,
-            End::Broken(Break::JavaFrame) => *java_frame += 1,
-            End::First | End::Java | End::Truncated => {}
-        }
-    }
 }
 
 /// The code of a process, as the walk asks for it.
@@ -410,7 +403,7 @@ struct ProcessCode<'a> {
     generation: Generation,
     steps: &'a mut Steps,
     java: &'a mut Java,
-    time_ns: u64,
+    header: &'a EventHeader,
 }
 
 impl CodeAt for ProcessCode<'_> {
@@ -423,7 +416,9 @@ impl CodeAt for ProcessCode<'_> {
         regs: &Regs,
         word: impl Fn(u64) -> Option<u64>,
     ) -> Option<Result<Stepped, NoStep>> {
-        self.java.step(regs, self.time_ns, word)
+        // An event is one of native code; a thread that is stopped may have been in Java code.
+        let is_interrupted = *regs == self.header.regs;
+        self.java.step(regs, is_interrupted, self.header.exit_ns, word)
     }
 }
 

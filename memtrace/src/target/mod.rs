@@ -1,10 +1,12 @@
 //! The process as it is found: what it is, what it has loaded, what its threads are called.
 //!
-//! In: a pid or a command line. Out: facts. It attaches nothing; the one thing it does is to start a command.
+//! In: a pid or a command line. Out: facts. It attaches nothing; what it does is to start a command, and to hold a thread
+//! where that was asked for.
 
 mod allocator;
 pub mod elf_parts;
 mod freezer;
+mod held;
 mod java;
 pub mod launch;
 pub mod maps;
@@ -12,18 +14,21 @@ pub mod pidfd;
 pub mod proc;
 mod process;
 mod root;
+mod schedule;
 mod segment;
 mod situation;
 
 pub use allocator::allocator;
 pub use freezer::is_frozen;
+pub use held::Held;
 pub use java::{JavaHome, feature_release, launcher_zlib_libraries, zlib_libraries};
 pub use proc::{is_alive, threads};
 pub use process::{
     FindError, Memory, check, check_program, comm, command_line, memory, namespace_tid,
-    resolve_command, start_brk,
+    resolve_command, start_brk, start_stack,
 };
 pub use root::{FileVersion, Library, Root, open_mapped};
+pub use schedule::Schedule;
 pub use segment::segment_bytes;
 pub use situation::{Activity, Jvm, Situation};
 

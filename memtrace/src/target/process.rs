@@ -157,10 +157,20 @@ pub fn start_brk(pid: u32) -> Option<u64> {
     start_brk_in(&proc::text(pid, "stat"))
 }
 
+/// Where the first thread's stack begins; `None` where that can't be read.
+pub fn start_stack(pid: u32) -> Option<u64> {
+    field_of_stat(&proc::text(pid, "stat"), 28)
+}
+
 fn start_brk_in(stat: &str) -> Option<u64> {
-    // The second field is the name, in parentheses, and may hold any; this is the 47th.
+    field_of_stat(stat, 47)
+}
+
+/// A field of `/proc/PID/stat` by its number in proc(5), if it is not 0.
+fn field_of_stat(stat: &str, number: usize) -> Option<u64> {
+    // The second field is the name, in parentheses, and may hold any.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(47 - 3)?.parse().ok().filter(|&start| start != 0)
+    fields.split_whitespace().nth(number - 3)?.parse().ok().filter(|&start| start != 0)
 }
 
 /// The program that `name` means: a path, or something in a folder of `PATH`.

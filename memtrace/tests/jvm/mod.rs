@@ -92,7 +92,21 @@ impl Jvm {
         Self::run(java, options, "NamedThreads")
     }
 
-    fn run(mut java: Command, options: &[&str], program: &str) -> Self {
+    /// Starts `program` by `java`, which may be a wrapper's command line, with `options`.
+    pub(crate) fn run(java: Command, options: &[&str], program: &str) -> Self {
+        let mut jvm = Self::begin(java, options, program);
+        let start = Instant::now();
+        while !jvm.output().contains("ready\n") {
+            let is_late = start.elapsed() > START_LIMIT;
+            assert!(!is_late && jvm.is_running(), "the JVM did not start: {}", jvm.output());
+            thread::sleep(Duration::from_millis(20));
+        }
+        jvm.pid = innermost_child(jvm.pid);
+        jvm
+    }
+
+    /// The same, without waiting for anything.
+    pub(crate) fn begin(mut java: Command, options: &[&str], program: &str) -> Self {
         let dir = shared_dir();
         let output = File::create(dir.path().join("output")).unwrap();
         // A copy each, because another user's JVM may not enter the build's directory.
@@ -103,15 +117,7 @@ impl Jvm {
         java.args(options).args(["-Xmx64m", "-cp", ".", program]);
         java.current_dir(dir.path()).stderr(output.try_clone().unwrap()).stdout(output);
         let child = java.spawn().unwrap();
-        let mut jvm = Self { pid: child.id(), child, dir };
-        let start = Instant::now();
-        while !jvm.output().contains("ready\n") {
-            let is_late = start.elapsed() > START_LIMIT;
-            assert!(!is_late && jvm.is_running(), "the JVM did not start: {}", jvm.output());
-            thread::sleep(Duration::from_millis(20));
-        }
-        jvm.pid = innermost_child(jvm.pid);
-        jvm
+        Self { pid: child.id(), child, dir }
     }
 
     /// What it printed so far.

@@ -108,7 +108,7 @@ fn name_at_the_end(
         }
     }
     if let Some(failure) = failure {
-        session.note(format!("thread names are the kernel's: {failure}"));
+        session.note(format!("thread names are not from a thread dump: {failure}"));
     }
     session.name_threads_at_the_end(names);
 }

@@ -1,12 +1,12 @@
 //! Tracing: a running process, or a command from its first instruction.
 
 mod before;
-mod clock;
 mod conduct;
 mod follow;
 mod inputs;
 mod looking;
 mod naming;
+mod processes;
 mod records;
 mod session;
 mod tally;
@@ -23,6 +23,7 @@ use anyhow::{Context, anyhow};
 use self::{follow::follow, inputs::Inputs, session::Session};
 use super::{
     args::TraceArgs,
+    clock,
     failure::Failure,
     jstack::{self, SavedNames},
     outputs::{self, Beginning, Outputs, to_stderr},

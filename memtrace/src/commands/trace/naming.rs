@@ -1,16 +1,89 @@
 //! The names of threads, as they become known.
 //!
-//! In: a process, an event, a saved thread dump. Out: names, to be put where they belong in time.
+//! In: a process, an event, a JVM's memory, a saved thread dump. Out: names, to be put where they belong in time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use memtrace_common::Kind;
+use rustc_hash::FxHashMap;
 
 use super::super::jstack::{self, SavedNames};
 use crate::{
     events::Event,
+    jvm::{Look, TablesError, ThreadNames},
     ledger::{Ledger, NameFrom},
     target,
     trace::ThreadName,
 };
+
+/// JVMs that can't be read and are told of.
+const MAX_UNREADABLE: usize = 10;
+
+/// The names that the traced JVMs have for their threads.
+#[derive(Default)]
+pub(super) struct VmNames {
+    processes: FxHashMap<u32, ThreadNames>,
+    unreadable: BTreeMap<u32, String>,
+}
+
+impl VmNames {
+    /// Process `tgid` has new code, which may be a JVM's.
+    pub(super) fn code_is_new(&mut self, tgid: u32) {
+        if !self.processes.contains_key(&tgid)
+            && let Some(names) = ThreadNames::of_process(tgid)
+        {
+            self.processes.insert(tgid, names);
+        }
+    }
+
+    /// Takes note of threads that begin or are renamed, and of processes that end.
+    pub(super) fn follow(&mut self, event: &Event<'_>) {
+        let header = &event.header;
+        let tid = match event.kind {
+            Kind::THREAD_START => header.args[0] as u32,
+            Kind::RENAME => header.args[2] as u32,
+            Kind::EXEC => return self.ended(header.tgid),
+            Kind::EXIT if header.args[0] != 0 => return self.ended(header.tgid),
+            _ => return,
+        };
+        if let Some(names) = self.processes.get_mut(&header.tgid) {
+            names.changed(tid);
+        }
+    }
+
+    /// The names that were not told yet.
+    pub(super) fn look(&mut self, look: Look) -> Vec<ThreadName> {
+        let mut found = Vec::new();
+        for (&tgid, names) in &mut self.processes {
+            let name = |(tid, name): (u32, String)| ThreadName {
+                tgid,
+                tid,
+                name: name.into_bytes(),
+                from: NameFrom::Vm,
+            };
+            found.extend(names.look(look).into_iter().map(name));
+        }
+        found
+    }
+
+    /// The processes with a JVM that can't be read, and why.
+    pub(super) fn unreadable(&mut self) -> BTreeMap<u32, String> {
+        let tgids: Vec<u32> = self.processes.keys().copied().collect();
+        tgids.into_iter().for_each(|tgid| self.ended(tgid));
+        std::mem::take(&mut self.unreadable)
+    }
+
+    fn ended(&mut self, tgid: u32) {
+        let names = self.processes.remove(&tgid);
+        let error = names.as_ref().and_then(ThreadNames::error);
+        // A process that is gone can't be read whatever it was.
+        if let Some(error) = error.filter(|error| !matches!(error, TablesError::Unreadable(_)))
+            && self.unreadable.len() < MAX_UNREADABLE
+        {
+            self.unreadable.insert(tgid, error.to_string());
+        }
+    }
+}
 
 /// The names that the threads of process `tgid` have now.
 pub(super) fn of_process(tgid: u32) -> Vec<ThreadName> {

@@ -1,7 +1,6 @@
 //! One trace, from the bytes of the ring buffer to its records: it hands each room what the one before it made.
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io,
     ops::ControlFlow,
@@ -13,13 +12,20 @@ use memtrace_common::{EventHeader, Kind};
 
 use super::super::{args::TraceArgs, jstack::SavedNames};
 use super::{
-    super::self_use::SelfUse, before::Reading, clock, looking, naming, records::Records, tally,
+    super::self_use::SelfUse,
+    before::Reading,
+    clock, looking,
+    naming::{self, VmNames},
+    processes::Processes,
+    records::Records,
+    tally,
 };
 use crate::{
-    events::{CodeChanges, Event, Window},
+    events::{Event, Window},
+    jvm::Look,
     ledger::{self, Before, Meaning, Sample, What},
     probes::{Probes, Ring},
-    stacks::{New, StackId, Stacks},
+    stacks::{New, StackId},
     target,
     trace::{End, Record, Recording, Target, ThreadName, Why, Writer},
 };
@@ -33,28 +39,19 @@ const LOOK_AT_CLOCK_EVERY: u32 = 64;
 
 /// A trace that goes on.
 pub(super) struct Session {
-    /// The process that was asked for, or started.
-    root: u32,
+    processes: Processes,
     /// Whether zlib's own functions are probed, too.
     zlib: bool,
     /// Whether the frames of Java code are told apart.
     java_frames: bool,
-    probes: Probes,
-    stacks: Stacks,
     meaning: Meaning,
     window: Window<Timed>,
     records: Records,
     /// When the map of a process that ran already was read.
     reading: Option<Reading>,
-    /// Code that is mapped later than the events that were read so far.
-    code: CodeChanges,
-    /// Processes whose code is new: what they are, and whether they are to be probed, is looked at after the events.
-    code_is_new: BTreeSet<u32>,
-    /// The traced processes that have not ended.
-    live: BTreeSet<u32>,
     newest_ns: u64,
     own: tally::Own,
-    status: Option<i32>,
+    vm_names: VmNames,
     names_for_the_end: SavedNames,
 }
 
@@ -74,58 +71,54 @@ impl Session {
         file: Option<Writer<File>>,
     ) -> Self {
         Self {
-            root,
+            processes: Processes::new(root, probes),
             zlib: args.zlib,
             java_frames: args.java_frames,
-            probes,
-            stacks: Stacks::new(),
             meaning: Meaning::default(),
             window: Window::new(),
             records: Records::new(file),
             reading: None,
-            code: CodeChanges::default(),
-            code_is_new: BTreeSet::new(),
-            live: BTreeSet::from([root]),
             newest_ns: 0,
             own: tally::Own::default(),
-            status: None,
+            vm_names: VmNames::default(),
             names_for_the_end: SavedNames::default(),
         }
     }
 
     /// Attaches to a command that has not begun.
     pub(super) fn begin_command(&mut self, command: Vec<String>) -> Result<()> {
-        self.probes.attach()?;
+        self.processes.probes.attach()?;
         self.name_target(command);
         Ok(())
     }
 
     fn name_target(&mut self, command: Vec<String>) {
-        self.put(Record::Features(self.probes.features()));
-        self.put(Record::Target(Target { pid: self.root, command, ..Target::default() }));
+        self.put(Record::Features(self.processes.probes.features()));
+        self.put(Record::Target(Target { pid: self.processes.root, command, ..Target::default() }));
     }
 
     /// Attaches to a process that runs, and takes note of it as it is when tracing begins.
     pub(super) fn begin_process(&mut self) -> Result<()> {
-        let root = self.root;
-        self.stacks.prepare(root);
-        self.probes.attach()?;
+        let root = self.processes.root;
+        self.processes.stacks.prepare(root);
+        self.processes.probes.attach()?;
         self.name_target(target::command_line(root));
         let now_ns = clock::now_ns();
         for name in naming::of_process(root) {
             self.window.push(now_ns, Timed::Name(name));
         }
         self.read_map();
-        self.stacks.refresh(root);
+        self.processes.stacks.refresh(root);
         self.look_at_code(root);
+        self.read_vm_names(Look::All);
         self.sample();
         Ok(())
     }
 
     /// Takes note of what was mapped before.
     fn read_map(&mut self) {
-        let root = self.root;
-        let (reading, mappings) = Reading::new(root, &self.probes, self.reading);
+        let root = self.processes.root;
+        let (reading, mappings) = Reading::new(root, &self.processes.probes, self.reading);
         for before in mappings {
             self.window.push(reading.began_ns, Timed::Before(root, before));
         }
@@ -135,10 +128,9 @@ impl Session {
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
     pub(super) fn drain(&mut self, ring: &mut Ring) -> bool {
         let (began, began_ns) = (Instant::now(), clock::now_ns());
-        self.read_code_maps();
+        self.processes.read_code_maps();
         if self.java_frames {
-            let Self { stacks, live, .. } = self;
-            live.iter().for_each(|&tgid| stacks.observe(tgid, began_ns));
+            self.processes.observe_java(began_ns);
         }
         let mut n_taken = 0_u32;
         let is_empty = ring.read(|record| {
@@ -149,10 +141,11 @@ impl Session {
             }
             ControlFlow::Continue(())
         });
-        while let Some(tgid) = self.code_is_new.pop_first() {
+        while let Some(tgid) = self.processes.take_new_code() {
             self.look_at_code(tgid);
         }
-        if self.reading.is_some_and(|reading| reading.is_outdated(&self.probes)) {
+        self.read_vm_names(Look::New);
+        if self.reading.is_some_and(|reading| reading.is_outdated(&self.processes.probes)) {
             self.read_map();
         }
         let reached_ns = if is_empty { began_ns } else { self.newest_ns };
@@ -163,9 +156,18 @@ impl Session {
     /// What is due once a second: resident bytes, losses, and the file.
     pub(super) fn tick(&mut self, ring: &mut Ring) {
         self.drop_ended(ring);
+        self.read_vm_names(Look::All);
         self.sample();
         self.tell_losses();
         self.records.flush();
+    }
+
+    /// Takes note of the names that JVMs have for their threads.
+    fn read_vm_names(&mut self, look: Look) {
+        // A thread that is found lives at this time, whatever is told of it later.
+        let now_ns = clock::now_ns();
+        let names = self.vm_names.look(look);
+        names.into_iter().for_each(|name| self.window.push(now_ns, Timed::Name(name)));
     }
 
     /// Takes note of threads' names from another source.
@@ -182,7 +184,7 @@ impl Session {
 
     /// The process that was asked for, or started.
     pub(super) fn root(&self) -> u32 {
-        self.root
+        self.processes.root
     }
 
     /// Takes note of something that the user should know.
@@ -197,12 +199,7 @@ impl Session {
 
     /// Whether no traced process is left.
     pub(super) fn is_over(&self) -> bool {
-        self.live.is_empty()
-    }
-
-    fn ended(&mut self, tgid: u32) {
-        self.live.remove(&tgid);
-        self.stacks.exit(tgid);
+        self.processes.are_over()
     }
 
     /// Why the trace file is not written any more, once it is not.
@@ -214,7 +211,7 @@ impl Session {
     pub(super) fn detach(&mut self, ring: &mut Ring) {
         // From here on what is mapped is no part of the trace.
         self.reading = None;
-        self.probes.detach();
+        self.processes.probes.detach();
         while !self.drain(ring) {}
     }
 
@@ -224,6 +221,7 @@ impl Session {
         why: Why,
         status: Option<i32>,
     ) -> (Recording, Option<io::Error>) {
+        self.read_vm_names(Look::Last);
         self.release(u64::MAX);
         self.name_seen_threads();
         self.records.begin_closing();
@@ -231,7 +229,7 @@ impl Session {
         self.tell_losses();
         self.tell_notes();
         let SelfUse { cpu_ns: self_cpu_ns, max_rss_bytes: self_max_rss_bytes } = SelfUse::now();
-        let status = status.or(self.status);
+        let status = status.or(self.processes.status);
         let end = End { time_ns: clock::now_ns(), why, status, self_cpu_ns, self_max_rss_bytes };
         self.put(Record::End(end));
         self.records.flush();
@@ -249,7 +247,7 @@ impl Session {
     /// Processes whose end the kernel side could not tell, because the ring buffer was full.
     fn drop_ended(&mut self, ring: &mut Ring) {
         let looks_ended: Vec<u32> =
-            self.live.iter().copied().filter(|&tgid| !target::is_alive(tgid)).collect();
+            self.processes.live().filter(|&tgid| !target::is_alive(tgid)).collect();
         if looks_ended.is_empty() {
             return;
         }
@@ -257,10 +255,10 @@ impl Session {
         let time_ns = clock::now_ns();
         while !self.drain(ring) && self.newest_ns <= time_ns {}
         for tgid in looks_ended {
-            if !self.live.contains(&tgid) {
+            if !self.processes.is_live(tgid) {
                 continue;
             }
-            self.ended(tgid);
+            self.processes.ended(tgid);
             let what = What::Exit { ended: true, code: 0 };
             let stack = StackId::NOT_KEPT;
             let event = ledger::Event { time_ns, tgid, tid: tgid, stack, what };
@@ -275,15 +273,12 @@ impl Session {
         };
         let header = &event.header;
         self.newest_ns = self.newest_ns.max(header.exit_ns);
-        if looking::maps_code(&event) {
-            self.code_changed(header.tgid);
-        }
-        self.change_code(header.exit_ns);
+        self.processes.follow(&event);
+        self.vm_names.follow(&event);
         if event.kind == Kind::RENAME {
             let name = Timed::Name(naming::of_rename(&event));
             return self.window.push(header.exit_ns, name);
         }
-        self.follow_life(&event);
         let stack = if event.kind.has_stack() { self.resolve(&event) } else { StackId::NOT_KEPT };
         for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
             let what = self.complete(header, what);
@@ -295,8 +290,8 @@ impl Session {
     }
 
     fn resolve(&mut self, event: &Event<'_>) -> StackId {
-        let id = self.stacks.resolve(event);
-        for new in self.stacks.take_new() {
+        let id = self.processes.stacks.resolve(event);
+        for new in self.processes.stacks.take_new() {
             self.put(match new {
                 New::Frame(frame) => Record::Frame(frame),
                 New::Stack(stack) => Record::Stack(stack),
@@ -314,77 +309,12 @@ impl Session {
         What::Shmat { addr, len: len.unwrap_or_default() }
     }
 
-    fn follow_life(&mut self, event: &Event<'_>) {
-        let header = &event.header;
-        match event.kind {
-            Kind::FORK if header.args[1] != 0 => {
-                let child = header.args[0] as u32;
-                self.live.insert(child);
-                self.code.begin(child, header.enter_ns);
-                self.stacks.fork(header.tgid, child);
-                self.code_changed(child);
-            }
-            Kind::EXEC => {
-                // What perf tells of a new image comes before the image itself.
-                if !self.probes.tells_code_maps() {
-                    self.stacks.exec(header.tgid);
-                }
-                self.code_changed(header.tgid);
-            }
-            Kind::EXIT if header.args[0] != 0 => {
-                self.ended(header.tgid);
-                if header.tgid == self.root {
-                    self.status = Some(header.args[1] as i32);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Process `tgid` has code that is new: how to unwind it is noted now, while the events behind wait.
-    fn code_changed(&mut self, tgid: u32) {
-        if !self.read_code_maps() {
-            self.read_map_of_code(tgid);
-        }
-    }
-
-    /// Takes what perf tells of mapped code; `false` where it doesn't tell. Where it lost some of it, nobody knows whose
-    /// that was: all maps are read instead.
-    fn read_code_maps(&mut self) -> bool {
-        let Self { probes, code, live, .. } = self;
-        let tells = probes.read_code_maps(|record| code.take(record));
-        let n_lost = code.claim(|tgid| live.contains(&tgid));
-        if n_lost > 0 {
-            self.own.code_maps += n_lost;
-            self.live.clone().into_iter().for_each(|tgid| self.read_map_of_code(tgid));
-        }
-        tells
-    }
-
-    fn read_map_of_code(&mut self, tgid: u32) {
-        self.stacks.refresh(tgid);
-        self.code_is_new.insert(tgid);
-    }
-
-    /// Lets happen to the code what happened to it up to `time_ns`: events are resolved against the code of their time.
-    fn change_code(&mut self, time_ns: u64) {
-        while let Some(change) = self.code.pop(time_ns) {
-            let Some(mapping) = &change.mapping else {
-                self.stacks.exec(change.tgid);
-                continue;
-            };
-            self.stacks.map_code(change.tgid, mapping);
-            if target::tells_what_it_is(&mapping.file_name()) {
-                self.code_is_new.insert(change.tgid);
-            }
-        }
-    }
-
     /// The process has code that is new: what it is, and whether it is to be probed.
     fn look_at_code(&mut self, tgid: u32) {
-        let notes = looking::probe_zlib(&mut self.probes, tgid, self.zlib);
+        self.vm_names.code_is_new(tgid);
+        let notes = looking::probe_zlib(&mut self.processes.probes, tgid, self.zlib);
         notes.into_iter().for_each(|note| self.note(note));
-        if tgid == self.root
+        if tgid == self.processes.root
             && let Some(target) = looking::learn(&self.records.recording.target)
         {
             self.put(Record::Target(target));
@@ -402,7 +332,7 @@ impl Session {
     }
 
     fn sample(&mut self) {
-        let memory = self.live.iter().map(|&tgid| target::memory(tgid));
+        let memory = self.processes.live().map(target::memory);
         let (rss_bytes, swap_bytes) = memory
             .fold((0, 0), |(rss, swap), memory| (rss + memory.rss_bytes, swap + memory.swap_bytes));
         if rss_bytes > 0 {
@@ -411,15 +341,28 @@ impl Session {
     }
 
     fn tell_losses(&mut self) {
-        let own = tally::Own { out_of_order: self.window.n_late, ..self.own };
-        self.put(Record::Losses(tally::losses(&self.probes, &self.stacks, own)));
-        self.put(Record::Failed(tally::failed(self.probes.counters())));
+        let out_of_order = self.window.n_late;
+        let code_maps = self.processes.n_code_maps_lost;
+        let own = tally::Own { out_of_order, code_maps, ..self.own };
+        self.put(Record::Losses(tally::losses(
+            &self.processes.probes,
+            &self.processes.stacks,
+            own,
+        )));
+        self.put(Record::Failed(tally::failed(self.processes.probes.counters())));
     }
 
     fn tell_notes(&mut self) {
         let target = &self.records.recording.target;
         let mut notes = tally::notes_on_trace(target, self.records.is_full());
-        notes.extend(tally::notes_on_stacks(self.probes.counters(), &self.stacks));
+        // What has no tables has neither names nor code.
+        let mut unreadable = self.processes.stacks.unreadable_jvms();
+        unreadable.extend(self.vm_names.unreadable());
+        notes.extend(tally::notes_on_jvms(unreadable));
+        notes.extend(tally::notes_on_stacks(
+            self.processes.probes.counters(),
+            &self.processes.stacks,
+        ));
         notes.into_iter().for_each(|note| self.note(note));
     }
 

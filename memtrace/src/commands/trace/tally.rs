@@ -1,5 +1,7 @@
 //! What was lost, what failed and what else the user should know, gathered from the rooms that count it.
 
+use std::collections::BTreeMap;
+
 use memtrace_common::{Counter, Kind};
 
 use crate::{
@@ -55,6 +57,16 @@ pub(super) fn notes_on_trace(target: &Target, is_file_full: bool) -> Vec<String>
         "the trace file reached its largest size; what came after that is not in it".to_owned()
     });
     no_jvm.into_iter().chain(full).collect()
+}
+
+/// The processes whose JVM can't be read, and why: a line each.
+pub(super) fn notes_on_jvms(unreadable: BTreeMap<u32, String>) -> impl Iterator<Item = String> {
+    unreadable.into_iter().map(|(tgid, error)| {
+        format!(
+            "the JVM of process {tgid} can't be read from outside: {error}; its threads have the kernel's names, and its \
+             stacks end at Java"
+        )
+    })
 }
 
 /// What limits the stacks, a line each.

@@ -5,6 +5,7 @@
 
 mod shape;
 mod terminal_safe;
+mod threads;
 
 use std::io::{self, BufWriter, Write};
 
@@ -13,6 +14,7 @@ use serde_json::Serializer;
 
 use crate::trace::Recording;
 use terminal_safe::TerminalSafe;
+pub use threads::write_threads;
 
 /// Writes everything that `recording` says, piece by piece: the document may be much larger than the recording.
 ///

@@ -13,11 +13,11 @@ use super::super::{
 use crate::{
     ledger::{EndedBy, Metric, Sample, StackRow, ThreadRow},
     stacks::Frame,
-    trace::{End, Recording, StackCounts},
+    trace::{self, End, Recording, StackCounts},
 };
 
 /// Changes when the meaning of something changes.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 
 #[derive(Serialize)]
 pub(super) struct Report<'r> {
@@ -35,7 +35,7 @@ pub(super) struct Report<'r> {
 }
 
 #[derive(Serialize)]
-struct Target<'r> {
+pub(super) struct Target<'r> {
     pid: u32,
     command: &'r [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +127,16 @@ struct Stack<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     quality: Option<&'static str>,
     frames: Vec<Cow<'r, str>>,
+    /// Of each frame in order, where a method of Java's is; absent where none is known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<Option<Place<'r>>>,
+}
+
+#[derive(Serialize)]
+struct Place<'r> {
+    file: &'r str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
 }
 
 impl<'r> Report<'r> {
@@ -136,7 +146,7 @@ impl<'r> Report<'r> {
         Self {
             schema: SCHEMA,
             memtrace: env!("CARGO_PKG_VERSION"),
-            target: Target::of(recording),
+            target: Target::of(&recording.target),
             trace: Trace::of(recording),
             rss: ledger.rss().samples().iter().map(|sample| Rss::of(recording, sample)).collect(),
             memtrace_itself: end.map(|end| Itself {
@@ -151,8 +161,7 @@ impl<'r> Report<'r> {
 }
 
 impl<'r> Target<'r> {
-    fn of(recording: &'r Recording) -> Self {
-        let target = &recording.target;
+    pub(super) fn of(target: &'r trace::Target) -> Self {
         Self {
             pid: target.pid,
             command: &target.command,
@@ -261,10 +270,11 @@ fn stack<'r>(
     row: StackRow,
     room: &mut Room,
 ) -> Stack<'r> {
-    let frames = if room.take(recording, row.stack) {
-        recording.frames_of(row.stack).map(frame).collect()
+    let (frames, sources) = if room.take(recording, row.stack) {
+        let frames = || recording.frames_of(row.stack);
+        (frames().map(frame).collect(), sources(frames()))
     } else {
-        vec![LEFT_OUT.into()]
+        (vec![LEFT_OUT.into()], Vec::new())
     };
     let thread = recording.ledger.threads().get(row.thread as usize);
     Stack {
@@ -274,7 +284,18 @@ fn stack<'r>(
         events: row.n_events,
         quality: names::quality(recording.quality_of(row.stack)),
         frames,
+        sources,
     }
+}
+
+/// Where the methods among `frames` are; none where no frame is a method.
+fn sources<'r>(frames: impl Iterator<Item = &'r Frame>) -> Vec<Option<Place<'r>>> {
+    let place = |frame: &'r Frame| {
+        let (file, line) = frame.source.as_ref().filter(|_| frame.kind.is_method())?;
+        Some(Place { file, line: *line })
+    };
+    let places: Vec<_> = frames.map(place).collect();
+    if places.iter().all(Option::is_none) { Vec::new() } else { places }
 }
 
 fn frame(frame: &Frame) -> Cow<'_, str> {
@@ -293,7 +314,25 @@ fn in_order<S: Serializer>(pairs: &[(&str, u64)], serializer: S) -> Result<S::Ok
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample::recording;
+    use crate::{report::sample::recording, stacks::FrameKind};
+
+    /// Methods have a place, nothing else has; where there is none at all there is no list.
+    #[test]
+    fn places_of_methods() {
+        let frame = |kind, source: Option<(&str, Option<u32>)>| Frame {
+            name: String::new(),
+            kind,
+            guess: false,
+            source: source.map(|(file, line)| (file.to_owned(), line)),
+        };
+        let native = frame(FrameKind::Native, Some(("libc.so.6", None)));
+        let known = frame(FrameKind::Compiled, Some(("B.java", Some(7))));
+        let unknown = frame(FrameKind::Interpreted, None);
+        let told =
+            |frames: &[&Frame]| serde_json::to_string(&sources(frames.iter().copied())).unwrap();
+        assert_eq!(told(&[&known, &native, &unknown]), r#"[{"file":"B.java","line":7},null,null]"#);
+        assert_eq!(told(&[&native, &unknown]), "[]");
+    }
 
     /// Of a stack that there is no room for, everything but the frames is told.
     #[test]

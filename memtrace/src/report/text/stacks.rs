@@ -3,6 +3,7 @@
 use super::{Screen, names, units};
 use crate::{
     ledger::{Metric, StackRow, Unit},
+    stacks::Frame,
     trace::Recording,
 };
 
@@ -14,6 +15,8 @@ const MAX_FRAMES: usize = 8;
 const N_OUTERMOST: usize = 3;
 /// Columns that a frame's name gets at most, so that a stack is a few lines.
 const FRAME: usize = 40;
+/// Columns that a Java frame gets with its line: the end of it says where it is, the package is left out first.
+const JAVA_FRAME: usize = 64;
 /// Where a stack's frames begin.
 const FRAMES_INDENT: usize = 6;
 /// Columns that a thread's name gets at most.
@@ -60,7 +63,7 @@ fn frames(recording: &Recording, row: &StackRow) -> Vec<String> {
     let mut frames: Vec<_> = recording
         .frames_of(row.stack)
         // The arrow divides frames; no name holds one.
-        .map(|frame| names::clip(&names::frame(frame).replace('←', "<-"), FRAME))
+        .map(|frame| shown(frame).replace('←', "<-"))
         .collect();
     frames.reverse();
     if frames.len() > MAX_FRAMES {
@@ -69,6 +72,15 @@ fn frames(recording: &Recording, row: &StackRow) -> Vec<String> {
         frames.splice(left_out, [line]);
     }
     frames
+}
+
+/// A method of Java with its line, anything else by its name.
+fn shown(frame: &Frame) -> String {
+    if frame.kind.is_method() {
+        names::clip_start(&names::frame_with_source(frame), JAVA_FRAME)
+    } else {
+        names::clip(&names::frame(frame), FRAME)
+    }
 }
 
 fn value(metric: Metric, value: u64) -> String {

@@ -1,7 +1,7 @@
 //! The clock that the kernel side uses.
 
 /// Nanoseconds of the monotonic clock.
-pub(super) fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is written by the call; the clock exists on every kernel.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };

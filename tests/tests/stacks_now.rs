@@ -1,0 +1,163 @@
+//! `memtrace stacks`: the stacks of all threads at one moment, with and without stopping them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use memtrace_tests::{
+    fixtures::{built, built_elf32},
+    gdb,
+    memtrace::{Memtrace, Outcome},
+    said::Said,
+    skip::{has_tool, skip},
+    subject::Subject,
+    turn,
+};
+use serde_json::Value;
+
+/// A C program whose threads wait at known places; one runs.
+fn waiting() -> (Subject, Said) {
+    let mut subject = Subject::ready(&built("stack_waits"), &[]);
+    let said = subject.finish();
+    (subject, said)
+}
+
+fn stacks(pid: u32, options: &[&str]) -> Outcome {
+    Memtrace::new().arg("stacks").arg(pid.to_string()).args(options).run()
+}
+
+/// The threads of a JSON document by id: whether it was consistent, quality, names of frames.
+fn threads(outcome: &Outcome) -> Vec<(u64, bool, String, Vec<String>)> {
+    assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+    let document: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(document["schema"], 1);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let thread = |row: &Value| {
+        let frames = row["frames"].as_array().unwrap().iter().map(|frame| text(&frame["name"]));
+        let (tid, consistent) =
+            (row["tid"].as_u64().unwrap(), row["consistent"].as_bool().unwrap());
+        (tid, consistent, text(&row["quality"]), frames.collect())
+    };
+    document["threads"].as_array().unwrap().iter().map(thread).collect()
+}
+
+/// Stacks of threads that wait equal gdb's, frame by frame, whether they are stopped or not; the thread that runs has a
+/// right one only if it is stopped, and is marked otherwise.
+#[test]
+fn equal_gdbs() {
+    let _turn = turn::together();
+    let (subject, said) = waiting();
+    let spinner = said.number("spinner");
+    let expected = gdb::stacks_of_process(subject.pid());
+    assert_eq!(expected.len(), 5);
+    for options in [&["--json"][..], &["--json", "--freeze"]] {
+        let outcome = stacks(subject.pid(), options);
+        let threads = threads(&outcome);
+        assert_eq!(threads.len(), expected.len(), "{options:?}: {threads:#?}");
+        for (tid, is_consistent, quality, frames) in threads {
+            let is_frozen = options.contains(&"--freeze");
+            let is_right = tid != spinner || is_frozen;
+            assert_eq!(is_consistent, is_right, "{options:?}: {tid}");
+            if !is_right {
+                continue;
+            }
+            assert_eq!(quality, "complete", "{options:?}: {tid} {frames:#?}");
+            let wanted = &expected[&tid];
+            // What runs is somewhere in its innermost function.
+            let same = frames.len() == wanted.len()
+                && frames.iter().zip(wanted).all(|(name, frame)| frame.is_called(name));
+            assert!(same, "{options:?}: memtrace has {frames:#?}\ngdb has {wanted:#?}");
+        }
+    }
+    assert!(subject.leave().success(), "the process was disturbed");
+}
+
+/// As text and folded, every thread is there, with what it does and how its stack was taken.
+#[test]
+fn text_and_folded() {
+    let _turn = turn::together();
+    let (subject, said) = waiting();
+    let text = stacks(subject.pid(), &[]).stdout;
+    let folded = stacks(subject.pid(), &["--folded", "--freeze"]).stdout;
+    assert!(text.starts_with(&format!("process {} (", subject.pid())), "{text}");
+    assert!(text.lines().next().unwrap().ends_with(": 5 threads, none was stopped"), "{text}");
+    for (tid, depth) in said.numbers_of("thread", "depth") {
+        let about = format!("\"stack_waits\" tid={tid} nid={tid:#x} consistent, complete\n");
+        let thread = text.split("\n\n").find(|part| format!("{part}\n").starts_with(&about));
+        let thread = thread.unwrap_or_else(|| panic!("no {about} in {text}"));
+        let n = thread.matches("    at go_down (stack_waits)").count() as u64;
+        assert_eq!(n, depth + 1, "{thread}");
+        let line = folded.lines().find(|line| line.contains(&format!("[stack_waits tid={tid}];")));
+        let line = line.unwrap_or_else(|| panic!("no {tid} in {folded}"));
+        assert_eq!(line.matches(";go_down").count() as u64, depth + 1, "{line}");
+        assert!(line.contains(";wait_here;") && line.ends_with(" 1"), "{line}");
+    }
+    let spinner = said.number("spinner");
+    assert!(text.contains(&format!("tid={spinner} nid={spinner:#x} running, ")), "{text}");
+    assert!(folded.contains(&format!("tid={spinner}];")) && folded.contains(";spin_here 1\n"));
+    assert!(subject.leave().success(), "the process was disturbed");
+}
+
+/// However memtrace ends, no thread stays stopped.
+#[test]
+fn killed_while_it_holds_threads() {
+    let _turn = turn::together();
+    let (subject, said) = waiting();
+    for signal in [libc::SIGINT, libc::SIGKILL] {
+        for ms in (0..60).step_by(6) {
+            let running = Memtrace::new().arg("stacks").arg(subject.pid().to_string());
+            let running = running.arg("--freeze").start();
+            thread::sleep(Duration::from_millis(ms));
+            running.signal(signal);
+            running.end();
+        }
+    }
+    thread::sleep(Duration::from_millis(20));
+    let tids = said.numbers_of("thread", "depth");
+    for tid in tids.keys().copied().chain([subject.pid()]) {
+        let status = fs::read_to_string(format!("/proc/{}/task/{tid}/status", subject.pid()));
+        let status = status.unwrap();
+        assert!(status.contains("State:\tS") && status.contains("TracerPid:\t0"), "{status}");
+    }
+    assert!(subject.leave().success(), "a thread was left stopped");
+}
+
+/// What can't be looked at is refused as a trace of it is.
+#[test]
+fn refused() {
+    let _turn = turn::together();
+    let refused = |pid: u32, part: &str| {
+        let outcome = stacks(pid, &[]);
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(2), ""), "{}", outcome.stderr);
+        assert!(outcome.stderr.starts_with("memtrace: ") && outcome.stderr.contains(part));
+    };
+    refused(1 << 30, "no such process");
+    let mut child =
+        Command::new(built_elf32()).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    refused(child.id(), "32-bit");
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// Without rights it says which, and what to do.
+#[test]
+fn no_permission() {
+    let _turn = turn::together();
+    if !has_tool("setpriv") {
+        return skip("stacks_now::no_permission", "no setpriv");
+    }
+    let (subject, _) = waiting();
+    let pid = subject.pid().to_string();
+    let fewer = ["setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin,-sys_ptrace"];
+    for options in [&[][..], &["--freeze"]] {
+        let outcome = Memtrace::started_by(&fewer).arg("stacks").arg(&pid).args(options).run();
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (Some(2), ""), "{options:?}");
+        assert!(outcome.stderr.contains("\nhint: "), "{options:?}: {}", outcome.stderr);
+    }
+    assert!(subject.leave().success());
+}
