@@ -48,23 +48,35 @@ fn unwritable_output() {
     }
 }
 
-/// An old trace is lost only to a new one: not where tracing could not begin.
+/// An old trace is lost only to a new one: not where tracing could not begin, and not where the command could not.
 #[test]
 fn old_trace_stays() {
     let _turn = turn::together();
     let folder = tempfile::TempDir::new().unwrap();
-    let trace = folder.path().join("trace.mt");
-    std::fs::write(&trace, "an old trace").unwrap();
-    let outcome =
-        Memtrace::started_by(&["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"])
-            .args(["--output", trace.to_str().unwrap()])
-            .command("true", &[])
-            .run();
-    assert_ne!(outcome.code(), Some(0), "{}", outcome.stderr);
-    assert_eq!(std::fs::read(&trace).unwrap(), b"an old trace");
-    let outcome = Memtrace::new().args(["-o", trace.to_str().unwrap()]).command("true", &[]).run();
+    let (trace, text) = (folder.path().join("trace.mt"), folder.path().join("text"));
+    fs::write(&trace, "an old trace").unwrap();
+    fs::write(&text, "no program\n").unwrap();
+    let text = text.to_str().unwrap();
+    let powerless: &[&str] = &["setpriv", "--bounding-set", "-all", "--inh-caps", "-all"];
+    // Larger than a block of the trace file, and no larger than the arguments of a command may be.
+    let long = vec!["x".repeat(100_000); 15];
+    let long: Vec<&str> = long.iter().map(String::as_str).collect();
+    // (memtrace's starter, command, its arguments, memtrace's exit status)
+    let cases: [(&[&str], &str, &[&str], i32); 4] = [
+        (powerless, "true", &[], 125),
+        (&[], "no-such-command", &[], 127),
+        (&[], text, &[], 126),
+        (&[], "no-such-command", &long, 127),
+    ];
+    for (starter, command, arguments, code) in cases {
+        let memtrace = Memtrace::started_by(starter).arg("--output").arg(&trace);
+        let outcome = memtrace.command(command, arguments).run();
+        assert_eq!(outcome.code(), Some(code), "{command}: {}", outcome.stderr);
+        assert_eq!(fs::read(&trace).unwrap(), b"an old trace", "{command}");
+    }
+    let outcome = Memtrace::new().arg("-o").arg(&trace).command("true", &[]).run();
     assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
-    let outcome = Memtrace::new().args(["report", trace.to_str().unwrap()]).run();
+    let outcome = Memtrace::new().arg("report").arg(&trace).run();
     assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
 }
 

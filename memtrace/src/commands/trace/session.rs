@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
     io,
     ops::ControlFlow,
     time::{Duration, Instant},
@@ -21,7 +20,7 @@ use crate::{
     probes::{Probes, Ring},
     stacks::{New, StackId, Stacks},
     target,
-    trace::{End, Record, Recording, Target, ThreadName, Why, Writer},
+    trace::{End, Record, Recording, Target, ThreadName, Why},
 };
 
 /// How long events are held back to put them in order: longer than a call takes, but for the odd one, which is counted.
@@ -67,12 +66,7 @@ enum Timed {
 }
 
 impl Session {
-    pub(super) fn new(
-        root: u32,
-        args: &TraceArgs,
-        probes: Probes,
-        file: Option<Writer<File>>,
-    ) -> Self {
+    pub(super) fn new(root: u32, args: &TraceArgs, probes: Probes, records: Records) -> Self {
         Self {
             root,
             zlib: args.zlib,
@@ -81,7 +75,7 @@ impl Session {
             stacks: Stacks::new(),
             meaning: Meaning::default(),
             window: Window::new(),
-            records: Records::new(file),
+            records,
             reading: None,
             code: CodeChanges::default(),
             code_is_new: BTreeSet::new(),
@@ -93,14 +87,18 @@ impl Session {
         }
     }
 
-    /// Attaches to a command that has not begun.
-    pub(super) fn begin_command(&mut self, command: Vec<String>) -> Result<()> {
-        self.probes.attach()?;
-        self.name_target(command);
-        Ok(())
+    /// Attaches to a command that has not begun, and may never begin: nothing is recorded of it yet.
+    pub(super) fn begin_command(&mut self) -> Result<()> {
+        self.probes.attach()
     }
 
-    fn name_target(&mut self, command: Vec<String>) {
+    /// The trace has begun: what was in its file before is gone.
+    pub(super) fn begin_file(&mut self) {
+        self.records.begin();
+    }
+
+    /// Takes note of what is traced.
+    pub(super) fn name_target(&mut self, command: Vec<String>) {
         self.put(Record::Features(self.probes.features()));
         self.put(Record::Target(Target { pid: self.root, command, ..Target::default() }));
     }
