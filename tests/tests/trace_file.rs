@@ -4,10 +4,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
     process::Command,
+    thread::sleep,
+    time::Duration,
 };
 
 use memtrace_tests::{
@@ -135,6 +137,67 @@ fn size_limit() {
     assert!(replayed.report_anyhow().events("mmap") < outcome.report().events("mmap"));
 }
 
+/// A disk that becomes full is said, and the trace ends in order: the other outputs are written.
+#[test]
+fn disk_full() {
+    let _turn = turn::alone();
+    let disk = tempfile::TempDir::new().unwrap();
+    let disk = disk.path().to_str().unwrap();
+    let script = "mount -t tmpfs -o size=64k small \"$1\" && shift && exec \"$@\"";
+    let mut subject = Subject::ready(&built("storm"), &["2", "3"]);
+    let tracing = Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh", disk])
+        .args(["--pid", &subject.pid().to_string(), "--output", &format!("{disk}/trace.mt")])
+        .file("--json", "report.json")
+        .attached();
+    let said = subject.finish();
+    let outcome = tracing.end();
+    assert!(subject.leave().success());
+    assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("No space left on device"), "{}", outcome.stderr);
+    let recorded = outcome.report_anyhow().events("mmap");
+    assert!(recorded > 0 && recorded <= said.number("mmap"), "{recorded}");
+}
+
+/// A disk that becomes full in the last second is said in one line, and the trace is good up to there.
+#[test]
+fn disk_full_at_the_end() {
+    let _turn = turn::alone();
+    let disk = tempfile::TempDir::new().unwrap();
+    let disk = disk.path().to_str().unwrap();
+    let script = "mount -t tmpfs -o size=64m small \"$1\" && shift && exec \"$@\"";
+    let mut subject = Subject::ready(&built("storm"), &["2", "5"]);
+    let tracing = Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh", disk])
+        .args(["--pid", &subject.pid().to_string(), "--output", &format!("{disk}/trace.mt")])
+        .file("--json", "report.json")
+        .attached();
+    // The disk is memtrace's alone, and lasts as long as a file of it is open.
+    let seen_here = format!("/proc/{}/root{disk}", tracing.pid());
+    let mut trace = fs::File::open(format!("{seen_here}/trace.mt")).unwrap();
+    subject.begin();
+    let recorded = || trace.metadata().unwrap().len();
+    let before = recorded();
+    while recorded() < before + (64 << 10) {
+        sleep(Duration::from_millis(5));
+    }
+    let filler = fs::File::create(format!("{seen_here}/filler")).unwrap();
+    let full = io::copy(&mut io::repeat(0), &mut &filler).unwrap_err();
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    let outcome = tracing.stop();
+    subject.done();
+    assert!(subject.leave().success());
+
+    assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
+    let told = outcome.stderr.lines().filter(|line| line.contains("No space left on device"));
+    assert_eq!(told.count(), 1, "{}", outcome.stderr);
+    let copy = outcome.file("copy.mt");
+    io::copy(&mut trace, &mut fs::File::create(&copy).unwrap()).unwrap();
+    let replayed = Memtrace::report_of(&copy).run();
+    assert_eq!(replayed.code(), Some(3), "{}", replayed.stderr);
+    let n_replayed = replayed.report_anyhow().events("mmap");
+    let n_seen = outcome.report_anyhow().events("mmap");
+    assert!(n_replayed > 0 && n_replayed < n_seen, "{n_replayed} of {n_seen}");
+}
+
 /// A trace that is cut anywhere is read up to the cut, and that is said.
 #[test]
 fn cut_anywhere() {
@@ -199,27 +262,6 @@ fn foreign_files() {
     let outcome = Memtrace::new().args(["report", "/no/such/trace.mt"]).run();
     assert_eq!(outcome.code(), Some(2));
     assert!(outcome.stderr.contains("/no/such/trace.mt"), "{}", outcome.stderr);
-}
-
-/// A disk that becomes full is said, and the trace ends in order: the other outputs are written.
-#[test]
-fn disk_full() {
-    let _turn = turn::alone();
-    let disk = tempfile::TempDir::new().unwrap();
-    let disk = disk.path().to_str().unwrap();
-    let script = "mount -t tmpfs -o size=64k small \"$1\" && shift && exec \"$@\"";
-    let mut subject = Subject::ready(&built("storm"), &["2", "3"]);
-    let tracing = Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh", disk])
-        .args(["--pid", &subject.pid().to_string(), "--output", &format!("{disk}/trace.mt")])
-        .file("--json", "report.json")
-        .attached();
-    let said = subject.finish();
-    let outcome = tracing.end();
-    assert!(subject.leave().success());
-    assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("No space left on device"), "{}", outcome.stderr);
-    let recorded = outcome.report_anyhow().events("mmap");
-    assert!(recorded > 0 && recorded <= said.number("mmap"), "{recorded}");
 }
 
 /// `--output -` is stdout, and a trace comes back from stdin; no file has that name.
