@@ -10,7 +10,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use crate::{fixtures::target_dir, subject::send, turn::Lock};
+use crate::{fixtures::target_dir, own_mounts::own_mounts, subject::send, turn::Lock};
 
 /// The system calls that are counted.
 pub const SYSCALLS: [&str; 10] = [
@@ -46,15 +46,15 @@ pub struct Counting {
 /// Starts counting what process `pid` does, and of `libzip` too if it is named.
 pub fn count(pid: u32, libzip: Option<&Path>) -> Counting {
     let one_at_a_time = Lock::exclusive(&target_dir().join("bpftrace.lock"));
-    let child = Command::new("unshare")
-        .args(["--mount", "sh", "-c"])
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
         .arg("mount -t tracefs tracefs /sys/kernel/tracing && exec bpftrace -e \"$1\"")
         .args(["sh", &script(pid, libzip)])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.expect("unshare is on the PATH");
+        .stderr(Stdio::piped());
+    let mut child = own_mounts(&mut shell).spawn().expect("root may have mounts of its own");
     let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
     let mut counting = Counting { _one_at_a_time: one_at_a_time, child, stdout };
     counting.await_start();

@@ -1,7 +1,5 @@
 //! What happens while memtrace has no time to look: it is stopped, and finds all of it afterwards.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{fs, os::unix::process::ExitStatusExt};
 
 use memtrace_tests::{

@@ -3,13 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::Path,
-    process::Command,
-    thread::sleep,
-    time::Duration,
+    collections::BTreeMap, fs, io, os::unix::fs::PermissionsExt, path::Path, process::Command,
+    thread::sleep, time::Duration,
 };
 
 use memtrace_tests::{
@@ -21,13 +16,9 @@ use memtrace_tests::{
 };
 use serde_json::Value;
 
-const NOBODY: u32 = 65534;
-
 /// The report of a recorded trace, in a process without any right.
 fn replay(trace: &Path, options: &[&str]) -> Outcome {
-    let mut memtrace = Memtrace::new().arg("report").arg(trace).args(options);
-    memtrace.raw().uid(NOBODY).gid(NOBODY);
-    memtrace.run()
+    Memtrace::of_nobody().arg("report").arg(trace).args(options).run()
 }
 
 /// The trace of a run, where everyone can read it.
@@ -143,9 +134,8 @@ fn disk_full() {
     let _turn = turn::alone();
     let disk = tempfile::TempDir::new().unwrap();
     let disk = disk.path().to_str().unwrap();
-    let script = "mount -t tmpfs -o size=64k small \"$1\" && shift && exec \"$@\"";
     let mut subject = Subject::ready(&built("storm"), &["2", "3"]);
-    let tracing = Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh", disk])
+    let tracing = Memtrace::with_mounts("mount -t tmpfs -o size=64k small \"$1\"", disk)
         .args(["--pid", &subject.pid().to_string(), "--output", &format!("{disk}/trace.mt")])
         .file("--json", "report.json")
         .attached();
@@ -164,9 +154,8 @@ fn disk_full_at_the_end() {
     let _turn = turn::alone();
     let disk = tempfile::TempDir::new().unwrap();
     let disk = disk.path().to_str().unwrap();
-    let script = "mount -t tmpfs -o size=64m small \"$1\" && shift && exec \"$@\"";
     let mut subject = Subject::ready(&built("storm"), &["2", "5"]);
-    let tracing = Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh", disk])
+    let tracing = Memtrace::with_mounts("mount -t tmpfs -o size=64m small \"$1\"", disk)
         .args(["--pid", &subject.pid().to_string(), "--output", &format!("{disk}/trace.mt")])
         .file("--json", "report.json")
         .attached();
