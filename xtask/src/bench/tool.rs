@@ -211,7 +211,7 @@ impl Beside {
     }
 
     fn stop(self) -> anyhow::Result<()> {
-        process::interrupt(&self.child);
+        process::ask_to_end(&self.child);
         process::wait(&self.child).context("failed to wait for bpftrace")?;
         Ok(())
     }
