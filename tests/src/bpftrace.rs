@@ -8,6 +8,8 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    thread::sleep,
+    time::Duration,
 };
 
 use crate::{fixtures::target_dir, own_mounts::own_mounts, subject::send, turn::Lock};
@@ -33,6 +35,9 @@ const STREAMS: [(&str, &str); 4] = [
     ("deflater_init", "Java_java_util_zip_Deflater_init"),
     ("deflater_end", "Java_java_util_zip_Deflater_end"),
 ];
+
+/// More than bpftrace takes to print its counts.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// A bpftrace that counts.
 #[derive(Debug)]
@@ -65,7 +70,11 @@ impl Counting {
     /// Ends it; returns how many calls succeeded, by name.
     pub fn stop(mut self) -> BTreeMap<String, u64> {
         // Where tests run in the background of a shell, SIGINT is ignored, and bpftrace inherits that.
-        send(self.child.id(), libc::SIGTERM);
+        // It misses a signal that comes while it does not wait for events, so it is asked until it ends.
+        while self.child.try_wait().expect("it is our child").is_none() {
+            send(self.child.id(), libc::SIGTERM);
+            sleep(ASK_EVERY);
+        }
         let mut printed = String::new();
         self.stdout.read_to_string(&mut printed).expect("bpftrace prints text");
         self.child.wait().expect("it is our child");
