@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use memtrace::attach::{self, AttachError};
 use memtrace::jvm::thread_dump;
+use memtrace_tests::own_mounts::own_mounts;
 
 mod jvm;
 
@@ -122,8 +123,9 @@ fn other_user() {
 /// Starts a JVM in namespaces of its own after `setup`, a line of shell.
 fn start_in_namespaces(jdk: &Path, setup: &str) -> Jvm {
     let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c"]);
-    unshare.arg(format!("{setup} && exec \"$@\"")).arg("sh").arg(jdk.join("bin/java"));
+    own_mounts(&mut unshare).args(["--pid", "--fork", "--kill-child", "sh", "-c"]);
+    unshare.arg(format!("mount -t proc proc /proc && {setup} && exec \"$@\""));
+    unshare.arg("sh").arg(jdk.join("bin/java"));
     Jvm::start_with(unshare, &["-Dfile.encoding=UTF-8", "-Xbootclasspath/a:/mnt"])
 }
 

@@ -8,9 +8,11 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    thread::sleep,
+    time::Duration,
 };
 
-use crate::{fixtures::target_dir, subject::send, turn::Lock};
+use crate::{fixtures::target_dir, own_mounts::own_mounts, subject::send, turn::Lock};
 
 /// The system calls that are counted.
 pub const SYSCALLS: [&str; 10] = [
@@ -34,6 +36,9 @@ const STREAMS: [(&str, &str); 4] = [
     ("deflater_end", "Java_java_util_zip_Deflater_end"),
 ];
 
+/// More than bpftrace takes to print its counts.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
 /// A bpftrace that counts.
 #[derive(Debug)]
 pub struct Counting {
@@ -46,15 +51,15 @@ pub struct Counting {
 /// Starts counting what process `pid` does, and of `libzip` too if it is named.
 pub fn count(pid: u32, libzip: Option<&Path>) -> Counting {
     let one_at_a_time = Lock::exclusive(&target_dir().join("bpftrace.lock"));
-    let child = Command::new("unshare")
-        .args(["--mount", "sh", "-c"])
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
         .arg("mount -t tracefs tracefs /sys/kernel/tracing && exec bpftrace -e \"$1\"")
         .args(["sh", &script(pid, libzip)])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut child = child.expect("unshare is on the PATH");
+        .stderr(Stdio::piped());
+    let mut child = own_mounts(&mut shell).spawn().expect("root may have mounts of its own");
     let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
     let mut counting = Counting { _one_at_a_time: one_at_a_time, child, stdout };
     counting.await_start();
@@ -65,7 +70,11 @@ impl Counting {
     /// Ends it; returns how many calls succeeded, by name.
     pub fn stop(mut self) -> BTreeMap<String, u64> {
         // Where tests run in the background of a shell, SIGINT is ignored, and bpftrace inherits that.
-        send(self.child.id(), libc::SIGTERM);
+        // It misses a signal that comes while it does not wait for events, so it is asked until it ends.
+        while self.child.try_wait().expect("it is our child").is_none() {
+            send(self.child.id(), libc::SIGTERM);
+            sleep(ASK_EVERY);
+        }
         let mut printed = String::new();
         self.stdout.read_to_string(&mut printed).expect("bpftrace prints text");
         self.child.wait().expect("it is our child");

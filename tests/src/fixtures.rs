@@ -43,7 +43,7 @@ const FIXTURES: &[Fixture] = &[
     fixture("storm", "storm", THREADS, &[]),
     fixture("reuse", "reuse", THREADS, &[]),
     fixture("names", "names", THREADS, &[]),
-    fixture("forks", "forks", &[], &[]),
+    fixture("forks", "forks", THREADS, &[]),
     fixture("exits", "exits", &[], &[]),
     fixture("vanish", "vanish", &[], &[]),
     fixture("leaderless", "leaderless", THREADS, &[]),

@@ -13,6 +13,7 @@ pub mod host;
 pub mod java;
 pub mod maps;
 pub mod memtrace;
+pub mod own_mounts;
 pub mod report;
 pub mod said;
 pub mod skip;

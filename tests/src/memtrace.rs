@@ -14,7 +14,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{fixtures::target_dir, report::Report, subject::send};
+use crate::{fixtures::target_dir, own_mounts::own_mounts, report::Report, subject::send};
 
 /// How long attaching may take on a loaded machine, and how long ending.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -67,12 +67,36 @@ impl Memtrace {
 
     /// memtrace without arguments, started by a program that executes what follows its own arguments.
     pub fn started_by(starter: &[&str]) -> Self {
-        let folder =
-            TempDir::with_prefix("memtrace-test-").expect("the temporary folder is writable");
         let memtrace = program();
         let mut words = starter.iter().map(OsStr::new).chain([memtrace.as_os_str()]);
         let mut command = Command::new(words.next().unwrap_or_default());
         command.args(words);
+        Self::run_by(command)
+    }
+
+    /// memtrace without arguments, after `script` has mounted what memtrace alone is to see; `$1` in it is `argument`.
+    pub fn with_mounts(script: &str, argument: &str) -> Self {
+        let script = format!("{script} && shift && exec \"$@\"");
+        let mut memtrace = Self::started_by(&["sh", "-c", &script, "sh", argument]);
+        own_mounts(memtrace.raw());
+        memtrace
+    }
+
+    /// memtrace without arguments, of a user without any right. It is started in its own folder: that user may not be
+    /// allowed to go all the way there.
+    pub fn of_nobody() -> Self {
+        let memtrace = program();
+        let name = memtrace.file_name().expect("memtrace is a file");
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.arg(Path::new(".").join(name));
+        command.current_dir(memtrace.parent().expect("memtrace lies in a folder"));
+        Self::run_by(command)
+    }
+
+    fn run_by(mut command: Command) -> Self {
+        let folder =
+            TempDir::with_prefix("memtrace-test-").expect("the temporary folder is writable");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, folder }
     }

@@ -131,8 +131,8 @@ fn kernel_without_btf() {
     let _turn = turn::together();
     let subject = Subject::ready(&built("map_ops"), &[]);
     let pid = subject.pid().to_string();
-    let script = "mount --bind /dev/null /sys/kernel/btf/vmlinux && exec \"$@\"";
-    let without_btf = || Memtrace::started_by(&["unshare", "--mount", "sh", "-c", script, "sh"]);
+    let without_btf =
+        || Memtrace::with_mounts("mount --bind /dev/null \"$1\"", "/sys/kernel/btf/vmlinux");
     assert_refused(&without_btf().args(["--pid", &pid]).run(), &["BTF"]);
     let doctor = without_btf().arg("doctor").run();
     assert!(doctor.stdout.contains("BTF"), "{}", doctor.stdout);

@@ -2,6 +2,7 @@
 
 use memtrace_tests::{
     memtrace::{Memtrace, Outcome},
+    own_mounts::own_mounts,
     skip::{has_tool, skip},
     turn,
 };
@@ -33,19 +34,23 @@ fn something_is_missing() {
     if !has_tool("setpriv") || !has_tool("unshare") {
         return skip("doctor::something_is_missing", "no setpriv or unshare");
     }
-    let empty_sys = "mount -t tmpfs none /sys && exec \"$@\"";
-    // (what takes it away, the check that fails)
-    let cases: [(&[&str], &str); 4] = [
-        (&["setpriv", "--bounding-set=-bpf,-perfmon,-sys_admin"], "FAIL capabilities "),
-        (&["setpriv", "--bounding-set=-all"], "FAIL BPF "),
-        (&["unshare", "--mount", "sh", "-c", empty_sys, "sh"], "FAIL BTF "),
-        (&["unshare", "--pid", "--fork", "--mount-proc"], "FAIL place "),
+    let without = |what| Memtrace::started_by(&["setpriv", "--bounding-set", what]);
+    let own_proc = "mount -t proc proc /proc && exec \"$@\"";
+    let mut own_pids =
+        Memtrace::started_by(&["unshare", "--pid", "--fork", "sh", "-c", own_proc, "sh"]);
+    own_mounts(own_pids.raw());
+    // (memtrace where something is taken away, the check that fails)
+    let cases = [
+        (without("-bpf,-perfmon,-sys_admin"), "FAIL capabilities "),
+        (without("-all"), "FAIL BPF "),
+        (Memtrace::with_mounts("mount -t tmpfs none \"$1\"", "/sys"), "FAIL BTF "),
+        (own_pids, "FAIL place "),
     ];
-    for (starter, begin) in cases {
-        let outcome = Memtrace::started_by(starter).arg("doctor").run();
-        assert_eq!(outcome.code(), Some(2), "{starter:?}: {}", outcome.stdout);
+    for (memtrace, begin) in cases {
+        let outcome = memtrace.arg("doctor").run();
+        assert_eq!(outcome.code(), Some(2), "{begin}: {}", outcome.stdout);
         let (_, advice) = check(&outcome, begin);
-        assert!(advice.starts_with("     -> "), "{starter:?}: {}", outcome.stdout);
+        assert!(advice.starts_with("     -> "), "{begin}: {}", outcome.stdout);
         assert!(outcome.stdout.contains("tracing will not work"), "{}", outcome.stdout);
     }
 }

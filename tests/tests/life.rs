@@ -97,26 +97,36 @@ fn target_ends() {
     assert!(lost > 0 || mapped - unmapped <= 1, "{mapped} {unmapped}");
 }
 
-/// A target that executes another program is watched on; what its old image held is given back.
+/// A target that executes another program is watched on; what its old image held is given back, whichever thread did it.
 #[test]
 fn target_executes() {
     let _turn = turn::together();
-    let mut subject = Subject::ready(&built("forks"), &["exec"]);
-    let pid = subject.pid();
-    let tracing = Memtrace::of_process(pid).attached();
-    subject.begin();
-    subject.hear_until("ready");
-    subject.finish();
-    let report = tracing.stop().report();
-    assert!(subject.leave().success());
-    // Both images map in the same function: one stack.
-    let of_both = |metric| {
-        let stacks = report.stacks(metric);
-        let block = |frames: &[String]| frames.ends_with(&["map".into(), "mmap".into()]);
-        stacks.iter().filter(|stack| block(&stack.frames)).map(|stack| stack.value).sum::<u64>()
-    };
-    assert_eq!((of_both("mapped"), of_both("mapped-live")), (4 * MIB, 3 * MIB));
-    assert_eq!(report.stacks_that_are("broken"), 0);
+    for how in ["exec", "thread-exec"] {
+        let mut subject = Subject::ready(&built("forks"), &[how]);
+        let pid = subject.pid();
+        let tracing = Memtrace::of_process(pid).attached();
+        subject.begin();
+        subject.hear_until("ready");
+        let said = subject.finish();
+        let report = tracing.stop().report();
+        assert!(subject.leave().success());
+        // What was mapped by the function that both images map with, in all and by the thread that executed.
+        let executer = said.number("executer") as u32;
+        let by = |metric, is_of: &dyn Fn(u32) -> bool| {
+            let mut stacks = report.stacks(metric);
+            stacks.retain(|stack| stack.frames.ends_with(&["map".into(), "mmap".into()]));
+            stacks.iter().filter(|stack| is_of(stack.tid)).map(|stack| stack.value).sum::<u64>()
+        };
+        let all = |metric| by(metric, &|_| true);
+        let first = |metric| by(metric, &|tid| tid == pid);
+        assert_eq!(executer == pid, how == "exec");
+        assert_eq!((all("mapped"), all("mapped-live")), (4 * MIB, 3 * MIB), "{how}");
+        // The new image's only thread has the process's id, whoever executed it.
+        let of_first = if how == "exec" { 4 * MIB } else { 3 * MIB };
+        assert_eq!((first("mapped"), first("mapped-live")), (of_first, 3 * MIB), "{how}");
+        assert_eq!(report.stacks_that_are("broken"), 0, "{how}");
+        assert!(report.lost().is_empty(), "{how}: {:?}", report.lost());
+    }
 }
 
 /// The children of a launched command are followed, those of an attached process if asked for.
@@ -329,6 +339,32 @@ fn duration() {
     assert!((0.9..3.0).contains(&seconds), "{seconds}");
     subject.finish();
     assert!(subject.leave().success());
+}
+
+/// A terminal that goes away ends the trace in order, but not under `nohup`.
+#[test]
+fn terminal_goes_away() {
+    let _turn = turn::together();
+    // (memtrace's starter, whether it traces on)
+    let cases: [(&[&str], bool); 2] = [(&[], false), (&["nohup"], true)];
+    for (starter, goes_on) in cases {
+        let mut subject = Subject::ready(&built("map_ops"), &[]);
+        let tracing = Memtrace::started_by(starter)
+            .args(["--pid", &subject.pid().to_string()])
+            .file("--json", "report.json")
+            .attached();
+        tracing.signal(libc::SIGHUP);
+        let (said, outcome) = if goes_on {
+            (subject.finish(), tracing.stop())
+        } else {
+            let outcome = tracing.end();
+            (subject.finish(), outcome)
+        };
+        assert!(subject.leave().success());
+        let expected = if goes_on { said.number("mmap") } else { 0 };
+        assert_eq!(outcome.report().events("mmap"), expected, "{starter:?}");
+        assert!(outcome.stdout.contains("Recorded"), "{starter:?}: {}", outcome.stdout);
+    }
 }
 
 /// SIGUSR1 writes a report of the moment to stderr, and the trace goes on.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, process::Command};
 use memtrace_tests::{
     fixtures::built,
     gdb::{self, Frame},
+    own_mounts::own_mounts,
     report::{Report, Stack},
     subject::Subject,
     turn,
@@ -162,13 +163,9 @@ fn another_mount_namespace() {
     let (program, library) = (built("dl_late"), built("late_lib"));
     let script = "mount -t tmpfs inner \"$1\" && cp \"$2\" \"$1/program\" && cp \"$3\" \"$1/late.so\" && \
                   exec \"$1/program\" keep \"$1/late.so\" --wait";
-    let mut unshare = Command::new("unshare");
-    unshare
-        .args(["--mount", "sh", "-c", script, "sh"])
-        .arg(folder.path())
-        .arg(program)
-        .arg(library);
-    let report = watch_subject(Subject::start(&mut unshare), &[]).report;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(folder.path()).arg(program).arg(library);
+    let report = watch_subject(Subject::start(own_mounts(&mut shell)), &[]).report;
     assert!(!folder.path().join("program").exists(), "the target is in this namespace");
     let frames = report.stack_of(2 * MAGIC + PAGE, 2).frames;
     assert_eq!(frames[frames.len() - 4..], LATE, "{frames:?}");

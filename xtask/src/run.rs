@@ -3,7 +3,8 @@
 //! In: a command. Out: nothing, or an error that names the program and how it ended.
 
 use std::{
-    ffi::OsStr,
+    env,
+    ffi::{OsStr, OsString},
     io,
     process::{Command, Stdio},
 };
@@ -44,9 +45,18 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return Command::new(program);
     }
-    let mut command = Command::new("sudo");
-    command.arg("-E").arg(program);
+    let [sudo, options @ ..] = sudo();
+    let mut command = Command::new(sudo);
+    command.args(options).arg(program);
     command
+}
+
+/// What makes the command line behind it root's, with the user's environment: sudo alone would give it another PATH
+/// than the one on which programs were looked for.
+pub(crate) fn sudo() -> [OsString; 4] {
+    let mut path = OsString::from("PATH=");
+    path.push(env::var_os("PATH").unwrap_or_default());
+    ["sudo".into(), "-E".into(), "env".into(), path]
 }
 
 /// Maven, which talks only of errors, and on stderr: stdout is for results.

@@ -77,8 +77,11 @@ fn test_command(repository: &Repository, options: &Options) -> Command {
         command.env("MEMTRACE_TEST_ALL", "1");
     }
     if !run::is_root() {
-        for host in ["X86_64", "AARCH64"] {
-            command.env(format!("CARGO_TARGET_{host}_UNKNOWN_LINUX_GNU_RUNNER"), "sudo -E");
+        let runner = run::sudo().map(|word| word.to_string_lossy().into_owned());
+        for host in ["x86_64", "aarch64"] {
+            // A list, not words in a variable: a PATH may have spaces in it.
+            let setting = format!("target.{host}-unknown-linux-gnu.runner={runner:?}");
+            command.arg("--config").arg(setting);
         }
     }
     if !options.filters.is_empty() {

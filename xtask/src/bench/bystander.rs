@@ -89,8 +89,8 @@ fn probes(pid: u32) -> usize {
 }
 
 fn end(child: &Child) -> anyhow::Result<()> {
-    process::interrupt(child);
-    process::wait(child).context("failed to wait for a process that was interrupted")?;
+    process::ask_to_end(child);
+    process::wait(child).context("failed to wait for a process that was asked to end")?;
     Ok(())
 }
 

@@ -45,7 +45,11 @@ struct Bed {
 /// Builds what is measured, then measures.
 pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> anyhow::Result<()> {
     let Bench::Startup(options) = bench;
-    setup::ensure(policy, &[Part::Build, Part::Demo, Part::Bench])?;
+    let parts: &[Part] = match &options.memtrace {
+        Some(_) => &[Part::Demo, Part::Bench],
+        None => &[Part::Build, Part::Demo, Part::Bench],
+    };
+    setup::ensure(policy, parts)?;
     let memtrace = match &options.memtrace {
         Some(binary) => fs::canonicalize(binary)
             .with_context(|| format!("failed to find {}", binary.display()))?,
@@ -55,16 +59,24 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
     let folder = repository.target.join("bench");
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
-    if !run::is_root() {
-        return again_as_root();
+    let bed = Bed { memtrace, jar, folder };
+    if run::is_root() {
+        return startup::run(&bed, options);
     }
-    startup::run(&Bed { memtrace, jar, folder }, options)
+    startup::prepare(&bed, options)?;
+    again_as_root(options.memtrace.is_none().then_some(&bed.memtrace))
 }
 
-/// Starts this task again with root's rights: all that needs building was built as the user.
-fn again_as_root() -> anyhow::Result<()> {
+/// Starts this task again with root's rights, to measure `built` unless another memtrace was given. Nothing is left to
+/// build or to fetch: what root built, the user could not build again.
+fn again_as_root(built: Option<&PathBuf>) -> anyhow::Result<()> {
     let xtask = env::current_exe().context("failed to find the running program")?;
-    run::run(run::as_root(xtask).args(env::args_os().skip(1)))
+    let mut again = run::as_root(xtask);
+    again.args(env::args_os().skip(1));
+    if let Some(built) = built {
+        again.arg("--memtrace").arg(built);
+    }
+    run::run(&mut again)
 }
 
 /// A command without what cargo adds to the environment of the programs it runs.

@@ -57,11 +57,12 @@ pub(crate) fn wait(child: &Child) -> io::Result<(ExitStatus, Usage)> {
     }
 }
 
-/// Asks a process to end as Ctrl-C does.
-pub(crate) fn interrupt(child: &Child) {
+/// Asks a process to end in order. In the background of a shell it would not hear SIGINT: that is ignored there, and
+/// passed on so.
+pub(crate) fn ask_to_end(child: &Child) {
     // SAFETY: kill takes two numbers and touches no memory. The process is a child that nobody
     // has waited for, so its id cannot have passed to another process.
-    unsafe { libc::kill(pid(child), libc::SIGINT) };
+    unsafe { libc::kill(pid(child), libc::SIGTERM) };
 }
 
 fn pid(child: &Child) -> libc::pid_t {
@@ -94,11 +95,11 @@ mod tests {
     }
 
     #[test]
-    fn interrupt_ends_a_child() {
+    fn asking_ends_a_child() {
         let mut child = Command::new("sleep").arg("100").spawn().unwrap();
-        interrupt(&child);
+        ask_to_end(&child);
         let (status, _) = wait(&child).unwrap();
-        assert_eq!(status.signal(), Some(libc::SIGINT));
+        assert_eq!(status.signal(), Some(libc::SIGTERM));
         assert!(child.wait().is_err(), "already waited for");
     }
 

@@ -63,6 +63,12 @@ struct Pair {
     traced: Run,
 }
 
+/// Fetches what the tools to be measured are made of.
+pub(crate) fn prepare(bed: &Bed, options: &Options) -> anyhow::Result<()> {
+    let mut installed = options.chosen().into_iter().filter(|tool| tool.is_installed());
+    installed.try_for_each(|tool| tool.agent(bed).map(drop))
+}
+
 /// Measures and prints.
 pub(crate) fn run(bed: &Bed, options: &Options) -> anyhow::Result<()> {
     let (mut series, absent): (Vec<_>, Vec<_>) = options

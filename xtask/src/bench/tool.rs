@@ -103,8 +103,8 @@ impl Tool {
         }
     }
 
-    /// The JVM option that loads the tool into the target.
-    fn agent(self, bed: &Bed) -> anyhow::Result<Option<String>> {
+    /// The JVM option that loads the tool into the target; the tool is fetched if need be.
+    pub(super) fn agent(self, bed: &Bed) -> anyhow::Result<Option<String>> {
         let interval = match self {
             Self::AsyncProfiler => 0,
             Self::AsyncProfilerSampled => 524_288,
@@ -211,7 +211,7 @@ impl Beside {
     }
 
     fn stop(self) -> anyhow::Result<()> {
-        process::interrupt(&self.child);
+        process::ask_to_end(&self.child);
         process::wait(&self.child).context("failed to wait for bpftrace")?;
         Ok(())
     }

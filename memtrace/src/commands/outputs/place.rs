@@ -114,7 +114,8 @@ impl Beginning {
     /// Passes over the place of `bytes` in `file`, which `path` has led to; where nothing can be lost, they are written
     /// at once.
     pub(crate) fn of(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<Option<Self>> {
-        if is_stdout(path) || !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if is_stdout(path) || !metadata.is_file() || metadata.len() == 0 {
             return file.write_all(bytes).map(|()| None);
         }
         file.seek(SeekFrom::Start(bytes.len() as u64))?;

@@ -12,7 +12,6 @@ mod session;
 mod tally;
 
 use std::{
-    fs::File,
     io,
     os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
@@ -20,13 +19,13 @@ use std::{
 
 use anyhow::{Context, anyhow};
 
-use self::{follow::follow, inputs::Inputs, session::Session};
+use self::{follow::follow, inputs::Inputs, records::Records, session::Session};
 use super::{
     args::TraceArgs,
     clock,
     failure::Failure,
     jstack::{self, SavedNames},
-    outputs::{self, Beginning, Outputs, to_stderr},
+    outputs::{self, Outputs, to_stderr},
 };
 use crate::{
     probes::{self, Probes},
@@ -35,7 +34,7 @@ use crate::{
         self,
         launch::{self, Running, User, Waiting},
     },
-    trace::{self, Recording, Why, Writer},
+    trace::{Recording, Why},
 };
 
 /// Its pages are mapped twice and so count twice in memtrace's own memory.
@@ -59,7 +58,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     conduct::allow_many_files();
     let (path, of_command) = (args.output.as_deref(), args.pid.is_none());
     let outputs = Outputs::open(&args.outputs, outputs::Trace::Recorded { path, of_command })?;
-    let (file, beginning) = trace_file(args)?;
+    let records = Records::open(args)?;
     let names = match &args.outputs.jstack {
         Some(path) if !jstack::is_attach(path) => jstack::of_process(subject.pid(), path)?,
         _ => SavedNames::default(),
@@ -79,17 +78,21 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         let _inside = runtime.enter();
         Inputs::new(&mut probes, args, subject.pid())?
     };
-    let mut session = Session::new(subject.pid(), args, probes, file);
+    let mut session = Session::new(subject.pid(), args, probes, records);
     match &subject {
         Subject::Process(_) => session.begin_process()?,
-        Subject::Command(_, command) => session.begin_command(command.clone())?,
+        Subject::Command(..) => session.begin_command()?,
     }
-    beginning.map_or(Ok(()), Beginning::write).context("failed to begin the trace file")?;
     conduct::hurry();
     if !args.outputs.quiet {
         to_stderr(&format!("memtrace: tracing {}; Ctrl-C ends the trace\n", subject.name()));
     }
     let running = subject.release()?;
+    // Only now is it certain that there will be a trace.
+    session.begin_file();
+    if running.is_some() {
+        session.name_target(args.start.clone());
+    }
     let (recording, why) = runtime.block_on(follow(session, inputs, args, names));
     let written = outputs.write(&recording, &args.outputs);
     tell_file_end(&recording, args);
@@ -175,18 +178,6 @@ impl Subject {
             Failure::new(anyhow!("failed to run {}: {error}", command[0]), None).with_code(code)
         })
     }
-}
-
-/// The file that takes the records, and its first bytes if they are to be written later.
-type TraceFile = (Option<Writer<File>>, Option<Beginning>);
-
-fn trace_file(args: &TraceArgs) -> Result<TraceFile, Failure> {
-    let Some(path) = &args.output else { return Ok((None, None)) };
-    let mut file = outputs::create(path)?;
-    let beginning = Beginning::of(&mut file, path, &trace::header())
-        .with_context(|| format!("failed to write {}", path.display()))?;
-    let writer = Writer::after_header(file, args.max_size.unwrap_or(u64::MAX));
-    Ok((Some(writer), beginning))
 }
 
 /// Says where the trace is, for the next step.

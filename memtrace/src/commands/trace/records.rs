@@ -2,20 +2,41 @@
 
 use std::{fs::File, io};
 
-use crate::trace::{Record, Recording, Writer};
+use anyhow::{Context, Result};
+
+use super::super::{
+    args::TraceArgs,
+    outputs::{self, Beginning},
+};
+use crate::trace::{self, Record, Recording, Writer};
 
 /// The records of a trace so far.
+#[derive(Default)]
 pub(super) struct Records {
     /// What they add up to.
     pub(super) recording: Recording,
     file: Option<Writer<File>>,
+    /// The file's first bytes, if they are to be written later.
+    beginning: Option<Beginning>,
     error: Option<io::Error>,
 }
 
 impl Records {
-    /// None yet; `file` takes them, too.
-    pub(super) fn new(file: Option<Writer<File>>) -> Self {
-        Self { recording: Recording::default(), file, error: None }
+    /// None yet; the file that was asked for takes them, too.
+    pub(super) fn open(args: &TraceArgs) -> Result<Self> {
+        let Some(path) = &args.output else { return Ok(Self::default()) };
+        let mut file = outputs::create(path)?;
+        let beginning = Beginning::of(&mut file, path, &trace::header())
+            .with_context(|| format!("failed to write {}", path.display()))?;
+        let writer = Writer::after_header(file, args.max_size.unwrap_or(u64::MAX));
+        Ok(Self { file: Some(writer), beginning, ..Self::default() })
+    }
+
+    /// The trace has begun: what was in the file before is gone.
+    pub(super) fn begin(&mut self) {
+        if let Some(Err(error)) = self.beginning.take().map(Beginning::write) {
+            self.stop_file(error);
+        }
     }
 
     /// Takes a record.

@@ -1,7 +1,6 @@
 //! One trace, from the bytes of the ring buffer to its records: it hands each room what the one before it made.
 
 use std::{
-    fs::File,
     io,
     ops::ControlFlow,
     time::{Duration, Instant},
@@ -27,7 +26,7 @@ use crate::{
     probes::{Probes, Ring},
     stacks::{New, StackId},
     target,
-    trace::{End, Record, Recording, Target, ThreadName, Why, Writer},
+    trace::{End, Record, Recording, Target, ThreadName, Why},
 };
 
 /// How long events are held back to put them in order: longer than a call takes, but for the odd one, which is counted.
@@ -64,19 +63,14 @@ enum Timed {
 }
 
 impl Session {
-    pub(super) fn new(
-        root: u32,
-        args: &TraceArgs,
-        probes: Probes,
-        file: Option<Writer<File>>,
-    ) -> Self {
+    pub(super) fn new(root: u32, args: &TraceArgs, probes: Probes, records: Records) -> Self {
         Self {
             processes: Processes::new(root, probes),
             zlib: args.zlib,
             java_frames: args.java_frames,
             meaning: Meaning::default(),
             window: Window::new(),
-            records: Records::new(file),
+            records,
             reading: None,
             newest_ns: 0,
             own: tally::Own::default(),
@@ -85,14 +79,18 @@ impl Session {
         }
     }
 
-    /// Attaches to a command that has not begun.
-    pub(super) fn begin_command(&mut self, command: Vec<String>) -> Result<()> {
-        self.processes.probes.attach()?;
-        self.name_target(command);
-        Ok(())
+    /// Attaches to a command that has not begun, and may never begin: nothing is recorded of it yet.
+    pub(super) fn begin_command(&mut self) -> Result<()> {
+        self.processes.probes.attach()
     }
 
-    fn name_target(&mut self, command: Vec<String>) {
+    /// The trace has begun: what was in its file before is gone.
+    pub(super) fn begin_file(&mut self) {
+        self.records.begin();
+    }
+
+    /// Takes note of what is traced.
+    pub(super) fn name_target(&mut self, command: Vec<String>) {
         self.put(Record::Features(self.processes.probes.features()));
         self.put(Record::Target(Target { pid: self.processes.root, command, ..Target::default() }));
     }
