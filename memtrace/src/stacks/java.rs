@@ -9,7 +9,6 @@ use std::{
 };
 
 use memtrace_common::Regs;
-use rustc_hash::FxHashSet;
 
 use super::intern::{Frame, FrameKind};
 use crate::{
@@ -26,8 +25,6 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 const TRY_EVERY: Duration = Duration::from_millis(20);
 /// A JVM that could not be opened for so many tries won't be.
 const MAX_TRIES: u32 = 1500;
-/// Instructions without code that are remembered until the next look.
-const MAX_UNKNOWN: usize = 10_000;
 
 /// What a step through Java code leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +41,6 @@ pub(super) struct Java {
     code: Option<JavaCode>,
     n_tries: u32,
     looked: Option<Instant>,
-    unknown: FxHashSet<u64>,
     /// Why the JVM can't be read, once that is certain.
     pub(super) error: Option<String>,
 }
@@ -52,6 +48,9 @@ pub(super) struct Java {
 impl Java {
     /// Looks at the code of process `tgid` if it is time; `now_ns` is the time, on the events' clock.
     pub(super) fn observe(&mut self, tgid: u32, now_ns: u64) {
+        if let Some(code) = &mut self.code {
+            code.set_time(now_ns);
+        }
         let every = if self.code.is_some() { OBSERVE_EVERY } else { TRY_EVERY };
         if self.looked.is_some_and(|looked| looked.elapsed() < every) || self.error.is_some() {
             return;
@@ -62,7 +61,6 @@ impl Java {
         if let Some(code) = &mut self.code {
             // What can't be read now may be at the next look; until then what is known stays.
             code.observe(now_ns).ok();
-            self.unknown.clear();
         }
         self.looked = Some(Instant::now());
     }
@@ -96,15 +94,8 @@ impl Java {
         if !code.contains(regs.ip) {
             return None;
         }
-        if self.unknown.contains(&regs.ip) {
-            return Some(Err(NoStep::Unknown));
-        }
         let at = Registers { pc: regs.ip, sp: regs.sp, fp: regs.bp };
-        let step = code.step(at, time_ns, &word);
-        if step == Err(NoStep::Unknown) && self.unknown.len() < MAX_UNKNOWN {
-            self.unknown.insert(regs.ip);
-        }
-        Some(step.map(|step| Stepped {
+        Some(code.step(at, time_ns, &word).map(|step| Stepped {
             frame: step.frame,
             caller: step.caller,
             guess: step.certainty == Certainty::Approximate,
@@ -119,8 +110,12 @@ impl Java {
         if !frames.is_empty() {
             return frames;
         }
-        let label = code.label(key).unwrap_or_else(|| "[unloaded Java method]".into());
-        vec![Frame { name: label, kind: FrameKind::Stub, guess, source: None }]
+        // A stub has a label; a method that can't be read any more stands for frames that nobody knows.
+        let (name, guess) = match code.label(key) {
+            Some(label) => (label, guess),
+            None => ("[unloaded Java method]".into(), true),
+        };
+        vec![Frame { name, kind: FrameKind::Stub, guess, source: None }]
     }
 }
 

@@ -109,7 +109,8 @@ struct Process {
     generation: Option<Generation>,
     java: Java,
     walks: FxHashMap<Box<[Address]>, FxHashMap<u8, StackId>>,
-    names: FxHashMap<Address, Box<[FrameId]>>,
+    /// The frames of an address, and whether one of them is a guess.
+    names: FxHashMap<Address, (Box<[FrameId]>, bool)>,
     refreshed: Option<Instant>,
 }
 
@@ -256,8 +257,9 @@ impl Stacks {
             return id;
         }
         let mut frames = Vec::new();
+        let mut guess = false;
         for &address in addresses {
-            self.name(tgid, address, &mut frames);
+            guess |= self.name(tgid, address, &mut frames);
         }
         if end == End::Java {
             frames.push(self.frame(Frame {
@@ -268,9 +270,7 @@ impl Stacks {
             }));
         }
         let quality = match end {
-            End::First | End::Java if addresses.iter().any(|address| address.guess) => {
-                Quality::Approximate
-            }
+            End::First | End::Java if guess => Quality::Approximate,
             End::First | End::Java => Quality::Complete,
             End::Truncated => Quality::Truncated,
             End::Broken(_) => Quality::Broken,
@@ -286,12 +286,13 @@ impl Stacks {
         id
     }
 
-    /// Appends the frames that stand for `address`: more than one where methods were compiled into their caller.
-    fn name(&mut self, tgid: u32, address: Address, into: &mut Vec<FrameId>) {
-        let Some(process) = self.processes.get_mut(&tgid) else { return };
-        if let Some(known) = process.names.get(&address) {
+    /// Appends the frames that stand for `address`: more than one where methods were compiled into their caller. Tells
+    /// whether one of them is a guess.
+    fn name(&mut self, tgid: u32, address: Address, into: &mut Vec<FrameId>) -> bool {
+        let Some(process) = self.processes.get_mut(&tgid) else { return address.guess };
+        if let Some((known, guess)) = process.names.get(&address) {
             into.extend_from_slice(known);
-            return;
+            return *guess;
         }
         let frames = match address.place {
             Place::Java(key) => process.java.frames(key, address.guess),
@@ -305,11 +306,13 @@ impl Stacks {
                 _ => Vec::new(),
             },
         };
+        let guess = address.guess || frames.iter().any(|frame| frame.guess);
         let ids: Box<[FrameId]> = frames.into_iter().map(|frame| self.frame(frame)).collect();
         into.extend_from_slice(&ids);
         if let Some(process) = self.processes.get_mut(&tgid) {
-            process.names.insert(address, ids);
+            process.names.insert(address, (ids, guess));
         }
+        guess
     }
 
     fn frame(&mut self, frame: Frame) -> FrameId {
