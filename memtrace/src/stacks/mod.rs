@@ -7,7 +7,10 @@
 
 mod intern;
 mod java;
+mod look_through;
 mod modules;
+#[cfg(test)]
+mod oracle;
 mod rules;
 mod steps;
 mod symbols;
@@ -23,6 +26,7 @@ use memtrace_common::{EventHeader, MAX_STACK_BYTES, Regs};
 use rustc_hash::FxHashMap;
 
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
+pub use look_through::look_through;
 
 use crate::{events::Event, jvm::NoStep, target::maps::Mapping};
 use intern::Interner;
