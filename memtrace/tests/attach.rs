@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -112,9 +111,7 @@ fn other_user() {
         return;
     }
     for jdk in jdks() {
-        let mut java = Command::new(jdk.join("bin/java"));
-        java.uid(OTHER.0).gid(OTHER.1);
-        let mut jvm = Jvm::start_with(java, &["-Dfile.encoding=UTF-8"]);
+        let mut jvm = Jvm::start_as(OTHER, &jdk, &["-Dfile.encoding=UTF-8"]);
         assert_names_threads(jvm.pid);
         jvm.assert_undisturbed();
     }
@@ -214,9 +211,7 @@ fn foreign_files() {
         return;
     }
     for jdk in jdks() {
-        let mut java = Command::new(jdk.join("bin/java"));
-        java.uid(OTHER.0).gid(OTHER.1);
-        let mut jvm = Jvm::start_with(java, &[]);
+        let mut jvm = Jvm::start_as(OTHER, &jdk, &[]);
 
         let trigger = jvm.dir.path().join(format!(".attach_pid{}", jvm.pid));
         fs::write(&trigger, "").unwrap();

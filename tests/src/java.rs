@@ -3,7 +3,7 @@
 //! They are compiled once, by the oldest rules that all JVMs of the tests understand.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -23,6 +23,11 @@ impl Jdk {
     /// The `java` launcher.
     pub fn java(&self) -> PathBuf {
         self.home.join("bin/java")
+    }
+
+    /// Whether `java` is a script that enters the root of another system.
+    pub fn is_in_own_root(&self) -> bool {
+        self.home.join("root").exists()
     }
 
     /// The library with the JNI functions of Inflater and Deflater.
@@ -49,18 +54,17 @@ pub fn system_jdk() -> Jdk {
     Jdk { home: home.into(), major }
 }
 
-/// Every JDK installed where Debian and Temurin install them, oldest first.
+/// Every JDK installed where Debian and Temurin install them, and those of `MEMTRACE_TEST_JDKS`, separated by colons;
+/// oldest first.
 pub fn all_jdks() -> Vec<Jdk> {
-    let mut jdks = Vec::new();
-    for entry in fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten() {
-        let home = entry.path();
-        if entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && let Some(major) = major_of(&home)
-            && home.join("bin/java").is_file()
-        {
-            jdks.push(Jdk { home, major });
-        }
-    }
+    let more = env::var("MEMTRACE_TEST_JDKS").unwrap_or_default();
+    let installed = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
+    let installed = installed.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let homes = installed.map(|entry| entry.path()).chain(more.split(':').map(PathBuf::from));
+    let mut jdks: Vec<Jdk> = homes
+        .filter(|home| home.join("bin/java").is_file())
+        .filter_map(|home| Some(Jdk { major: major_of(&home)?, home }))
+        .collect();
     jdks.sort_by_key(|jdk| jdk.major);
     jdks
 }

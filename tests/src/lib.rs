@@ -6,6 +6,7 @@
 //! Tests run in parallel, except where the machine is the thing that is looked at: see [`turn`].
 
 pub mod bpftrace;
+pub mod calls;
 pub mod demo;
 pub mod fixtures;
 pub mod gdb;

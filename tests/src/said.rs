@@ -23,6 +23,11 @@ impl Said {
         parse(key, self.text(key))
     }
 
+    /// The number that was said of `key`, if anything was.
+    pub fn number_if_said(&self, key: &str) -> Option<u64> {
+        self.0.get(key).map(|text| parse(key, text))
+    }
+
     /// What was said of `what.ID.key`, by id.
     pub fn texts_of(&self, what: &str, key: &str) -> BTreeMap<u32, &str> {
         let mut found = BTreeMap::new();

@@ -29,7 +29,9 @@ impl Subject {
     /// Starts a Java fixture, up to the point where it waits to begin.
     pub fn ready_java(jdk: &Jdk, options: &[&str], class: &str, arguments: &[&str]) -> Self {
         let mut java = Command::new(jdk.java());
-        java.args(options).arg("-cp").arg(classes()).arg(class).args(arguments).arg("--wait");
+        // A JVM in a root of its own sees the folder that it is started in, and no other.
+        java.current_dir(classes()).args(options).args(["-cp", ".", class]);
+        java.args(arguments).arg("--wait");
         Self::start(&mut java)
     }
 

@@ -14,6 +14,7 @@ mod bpf_toolchain;
 mod build;
 mod demo;
 mod install;
+mod jdks;
 mod lint;
 mod needs;
 mod repository;
@@ -45,6 +46,8 @@ enum Task {
     Lint,
     /// Run everything that CI runs
     Test(test::Options),
+    /// Fetch the JDKs that `test --all` runs with, and print where they are
+    Jdks,
     /// Trace the start-up of a real application
     Demo,
     /// Measure what tracing costs
@@ -77,6 +80,7 @@ fn perform(Cli { task, no_install }: Cli) -> anyhow::Result<ExitCode> {
         Task::Install(options) => install::run(&repository, policy, &options)?,
         Task::Lint => lint::run(&repository, policy)?,
         Task::Test(options) => test::run(&repository, policy, &options)?,
+        Task::Jdks => jdks::run(&repository, policy)?,
         Task::Demo => demo::run(&repository, policy)?,
         Task::Bench(bench) => bench::run(&repository, policy, &bench)?,
         Task::Timed(_) => unreachable!("handled above: it needs no repository"),

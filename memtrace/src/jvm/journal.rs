@@ -14,6 +14,7 @@ use std::{ops::Range, rc::Rc};
 use rustc_hash::FxHashMap;
 
 use super::{
+    absent::Absent,
     code_blob::{Blob, BlobKind, BlobLayout},
     code_cache::{CodeCacheLayout, CodeHeap},
     debug_info::DebugInfo,
@@ -30,6 +31,10 @@ const KEEP_GONE_NS: u64 = 30_000_000_000;
 const MAX_DEBUG_BYTES: usize = 64 << 20;
 /// Blocks nearer to each other than this are read together: for the kernel, a piece costs more than a few pages.
 const MAX_GAP_BYTES: u64 = 64 << 10;
+/// Code that is first seen so long after an event was not surely there already: other code may have come and gone.
+const MAX_LAG_NS: u64 = 100_000_000;
+/// The smallest frame of a fixed size: return address and frame pointer.
+const MIN_FRAME_BYTES: u32 = 16;
 /// Names of blobs that are remembered by where their text is.
 const MAX_NAMES: usize = 10_000;
 
@@ -43,7 +48,7 @@ pub(super) struct Code {
     pub(super) blob: Blob,
     pub(super) kind: BlobKind,
     pub(super) name: Rc<[u8]>,
-    /// A method's debug information; `None` where it could not be copied.
+    /// A method's debug information; `None` where it could not be copied yet.
     pub(super) debug: Option<DebugInfo>,
     /// When it was first seen.
     since_ns: u64,
@@ -56,14 +61,27 @@ impl Code {
         (self.blob.code..self.blob.code_end).contains(&pc)
     }
 
+    /// Whether it is a method of which it is not known what is inlined where.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.kind == BlobKind::Method && self.debug.is_none()
+    }
+
     /// Whether a call may return to `pc`.
     fn may_return_to(&self, pc: u64) -> bool {
         match (&self.debug, self.kind) {
             (Some(debug), BlobKind::Method) => {
                 self.blob.deopt.contains(&pc) || debug.is_exact((pc - self.blob.code) as u32)
             }
-            _ => true,
+            // A compiler's buffer, say: when its thread ends, code comes in that place.
+            _ => self.has_rule(),
         }
+    }
+
+    /// Whether it is known how to leave it for its caller.
+    pub(super) fn has_rule(&self) -> bool {
+        let needs_size =
+            matches!(self.kind, BlobKind::Method | BlobKind::NativeWrapper | BlobKind::Unknown);
+        self.blob.frame_bytes >= MIN_FRAME_BYTES || !needs_size
     }
 }
 
@@ -80,8 +98,8 @@ pub struct CodeChanges {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) id: CodeId,
-    /// Since when this answer holds, for as long as the block is there; `None` for a block that is gone, or if it is
-    /// not sure that the block was there already.
+    /// Since when this answer holds, for as long as the block is there; `None` for a block that is gone or
+    /// not known whole, or if it is not sure that it was there already.
     pub(super) since_ns: Option<u64>,
     /// Whether other code may have been there at that time.
     pub(super) is_doubtful: bool,
@@ -102,6 +120,9 @@ pub(super) struct Journal {
     names: FxHashMap<u64, (Rc<[u8]>, BlobKind)>,
     debug_bytes: usize,
     observed_ns: u64,
+    /// A time that is over.
+    now_ns: u64,
+    absent: Absent,
     /// Where other code was found than the last observation had seen.
     replaced: Vec<Range<u64>>,
 }
@@ -119,6 +140,8 @@ impl Journal {
             names: FxHashMap::default(),
             debug_bytes: 0,
             observed_ns: 0,
+            now_ns: 0,
+            absent: Absent::default(),
             replaced: Vec::new(),
         })
     }
@@ -144,13 +167,20 @@ impl Journal {
         (self.current.len(), self.debug_bytes)
     }
 
+    /// It is `now_ns` or later: a look at the target's memory shows what is there after that.
+    pub(super) fn set_time(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+    }
+
     /// Looks at the code cache. `now_ns` is the time before the call, on the clock of the events.
     pub(super) fn observe(
         &mut self,
         memory: &dyn Memory,
         now_ns: u64,
     ) -> Result<CodeChanges, Unreadable> {
+        self.set_time(now_ns);
         self.heaps = self.cache.heaps(memory)?;
+        self.absent.clear();
         let mut changes = CodeChanges::default();
         let seen = self.read_blobs(memory)?;
         let old = std::mem::take(&mut self.current);
@@ -162,6 +192,7 @@ impl Journal {
             if let Some((_, id)) = old.next_if(|&(address, _)| address == blob.address) {
                 if self.codes.get(&id.0).is_some_and(|code| is_same(&code.blob, &blob)) {
                     self.current.push((blob.address, id));
+                    self.complete(memory, id);
                     continue;
                 }
                 self.retire(id, now_ns, &mut changes);
@@ -221,7 +252,7 @@ impl Journal {
         let (name, kind) = self.name(memory, blob.name)?;
         let mut debug = None;
         if kind.is_method() && self.debug_bytes < MAX_DEBUG_BYTES {
-            debug = DebugInfo::read(memory, &blob.debug).ok();
+            debug = DebugInfo::read(memory, &blob.debug);
         }
         self.debug_bytes += debug.as_ref().map_or(0, DebugInfo::size_bytes);
         let id = CodeId(self.next);
@@ -230,6 +261,18 @@ impl Journal {
         self.current.insert(place, (blob.address, id));
         self.codes.insert(id.0, Code { blob, kind, name, debug, since_ns: now_ns, gone: None });
         Some(id)
+    }
+
+    /// Copies a method's debug information if it was not whole when it was first seen.
+    fn complete(&mut self, memory: &dyn Memory, id: CodeId) {
+        let Some(code) = self.codes.get_mut(&id.0).filter(|code| code.is_incomplete()) else {
+            return;
+        };
+        if self.debug_bytes < MAX_DEBUG_BYTES {
+            memory.forget();
+            code.debug = DebugInfo::read(memory, &code.blob.debug);
+            self.debug_bytes += code.debug.as_ref().map_or(0, DebugInfo::size_bytes);
+        }
     }
 
     fn name(&mut self, memory: &dyn Memory, address: u64) -> Option<(Rc<[u8]>, BlobKind)> {
@@ -269,7 +312,21 @@ impl Journal {
 
     /// What was at `pc` at `time_ns`. Reads the code cache where nothing is known.
     pub(super) fn find(&mut self, memory: &dyn Memory, pc: u64, time_ns: u64) -> Option<Found> {
+        if self.absent.holds(pc, time_ns) {
+            return None;
+        }
+        let found = self.search(memory, pc, time_ns);
+        if found.is_none() {
+            self.absent.add(pc, time_ns, self.now_ns);
+        }
+        found
+    }
+
+    fn search(&mut self, memory: &dyn Memory, pc: u64, time_ns: u64) -> Option<Found> {
         let known = self.current_at(pc);
+        if let Some(id) = known {
+            self.complete(memory, id);
+        }
         let is_odd = |id: &CodeId| self.codes.get(&id.0).is_none_or(|code| !code.may_return_to(pc));
         let current = match known {
             // For all that is known no call returns there: it may be other code by now.
@@ -283,7 +340,8 @@ impl Journal {
             && let Some(code) = self.codes.get(&id.0)
             && code.since_ns <= time_ns
         {
-            return Some(Found { id, since_ns: Some(code.since_ns), is_doubtful: false });
+            let since_ns = (!code.is_incomplete()).then_some(code.since_ns);
+            return Some(Found { id, since_ns, is_doubtful: false });
         }
         // The event is older than what is there now: what was there then, or might have been?
         let mut candidates: Vec<CodeId> = Vec::new();
@@ -305,7 +363,12 @@ impl Journal {
             |id: &&CodeId| self.codes.get(&id.0).is_some_and(|code| code.may_return_to(pc));
         let n_possible = candidates.iter().filter(may_return).count();
         let id = *candidates.iter().find(may_return).or(candidates.first())?;
-        let is_doubtful = n_possible > 1 || n_possible == 0 && candidates.len() > 1;
+        let is_late = current == Some(id)
+            && self
+                .codes
+                .get(&id.0)
+                .is_some_and(|code| code.since_ns > time_ns.saturating_add(MAX_LAG_NS));
+        let is_doubtful = is_late || n_possible > 1 || n_possible == 0 && candidates.len() > 1;
         Some(Found { id, since_ns: None, is_doubtful })
     }
 
@@ -351,8 +414,10 @@ impl Journal {
         let mut changes = CodeChanges::default();
         gone.into_iter().for_each(|(_, id)| self.retire(id, time_ns, &mut changes));
         self.replaced.append(&mut changes.gone);
-        // It was there when the event happened, for the event's stack leads through it.
-        self.add(memory, blob, time_ns)
+        self.absent.clear();
+        // It was there when the event happened, for the event's stack leads through it: unless that is long ago.
+        let is_late = self.now_ns > time_ns.saturating_add(MAX_LAG_NS);
+        self.add(memory, blob, if is_late { self.now_ns } else { time_ns })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Text and memory of a JVM go in, threads and names come out. Nothing here acts on the target.
 
+mod absent;
 mod capture;
 mod code_blob;
 mod code_cache;

@@ -224,19 +224,21 @@ impl JavaCode {
 
     fn make_rule(&self, pc: u64, id: CodeId) -> Option<Rule> {
         let code = self.journal.code(id)?;
+        if !code.has_rule() {
+            return None;
+        }
         let blob = &code.blob;
         let (bytes, stub) = (blob.frame_bytes, FrameKey::Stub(id));
         let offset = pc.checked_sub(blob.code)? as u32;
         let frame = FrameKey::Compiled { code: id, offset };
         Some(match code.kind {
             BlobKind::Interpreter => Rule::Interpreted,
-            BlobKind::Method | BlobKind::NativeWrapper if bytes < 16 => return None,
             BlobKind::Method if blob.deopt.contains(&pc) => {
                 Rule::Deoptimized { bytes, code: id, slot: blob.orig_pc }
             }
             BlobKind::Method => match &code.debug {
-                Some(debug) if !debug.is_exact(offset) => Rule::Leaf { bytes, frame },
-                _ => Rule::Fixed { bytes, frame },
+                Some(debug) if debug.is_exact(offset) => Rule::Fixed { bytes, frame },
+                _ => Rule::Leaf { bytes, frame },
             },
             BlobKind::NativeWrapper => Rule::Fixed { bytes, frame },
             BlobKind::RuntimeStub if bytes >= 16 => Rule::Fixed { bytes, frame: stub },
@@ -249,8 +251,7 @@ impl JavaCode {
             | BlobKind::Deoptimization
             | BlobKind::Upcall => Rule::Framed { frame: stub },
             BlobKind::Frameless => Rule::Frameless { frame: stub },
-            BlobKind::Unknown if bytes >= 16 => Rule::Fixed { bytes, frame: stub },
-            BlobKind::Unknown => return None,
+            BlobKind::Unknown => Rule::Fixed { bytes, frame: stub },
         })
     }
 }

@@ -9,7 +9,6 @@ use std::{
 };
 
 use memtrace_common::Regs;
-use rustc_hash::FxHashSet;
 
 use super::intern::{Frame, FrameKind};
 use crate::{
@@ -26,8 +25,6 @@ const OBSERVE_EVERY: Duration = Duration::from_secs(1);
 const TRY_EVERY: Duration = Duration::from_millis(20);
 /// A JVM that could not be opened for so many tries won't be.
 const MAX_TRIES: u32 = 1500;
-/// Instructions without code that are remembered until the next look.
-const MAX_UNKNOWN: usize = 10_000;
 
 /// What a step through Java code leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +43,6 @@ pub(super) struct Java {
     looked: Option<Instant>,
     /// How often it was looked at: what was found before need not hold any more.
     pub(super) n_looks: u32,
-    unknown: FxHashSet<u64>,
     /// Why the JVM could not be read the last time it was tried.
     error: Option<TablesError>,
 }
@@ -54,6 +50,9 @@ pub(super) struct Java {
 impl Java {
     /// Looks at the code of process `tgid` if it is time; `now_ns` is the time, on the events' clock.
     pub(super) fn observe(&mut self, tgid: u32, now_ns: u64) {
+        if let Some(code) = &mut self.code {
+            code.set_time(now_ns);
+        }
         // A JVM that starts can be read before it has any code.
         let is_ready = self.code.as_ref().is_some_and(JavaCode::has_interpreter);
         let every = if is_ready { OBSERVE_EVERY } else { TRY_EVERY };
@@ -66,7 +65,6 @@ impl Java {
         if let Some(code) = &mut self.code {
             // What can't be read now may be at the next look; until then what is known stays.
             code.observe(now_ns).ok();
-            self.unknown.clear();
         }
         self.looked = Some(Instant::now());
         self.n_looks += 1;
@@ -108,9 +106,6 @@ impl Java {
         if !code.contains(regs.ip) {
             return None;
         }
-        if self.unknown.contains(&regs.ip) {
-            return Some(Err(NoStep::Unknown));
-        }
         let at = Registers { pc: regs.ip, sp: regs.sp, fp: regs.bp };
         let step = if is_interrupted {
             let interpreter = InterpreterRegisters { rbx: regs.bx, r13: regs.r13 };
@@ -118,9 +113,6 @@ impl Java {
         } else {
             code.step(at, time_ns, &word)
         };
-        if step == Err(NoStep::Unknown) && self.unknown.len() < MAX_UNKNOWN {
-            self.unknown.insert(regs.ip);
-        }
         Some(step.map(|step| Stepped {
             frame: step.frame,
             caller: step.caller,
@@ -136,8 +128,12 @@ impl Java {
         if !frames.is_empty() {
             return frames;
         }
-        let label = code.label(key).unwrap_or_else(|| "[unloaded Java method]".into());
-        vec![Frame { name: label, kind: FrameKind::Stub, guess, source: None }]
+        // A stub has a label; a method that can't be read any more stands for frames that nobody knows.
+        let (name, guess) = match code.label(key) {
+            Some(label) => (label, guess),
+            None => ("[unloaded Java method]".into(), true),
+        };
+        vec![Frame { name, kind: FrameKind::Stub, guess, source: None }]
     }
 }
 

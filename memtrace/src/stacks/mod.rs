@@ -8,8 +8,11 @@
 mod intern;
 mod java;
 mod last_walks;
+mod look_through;
 mod losses;
 mod modules;
+#[cfg(test)]
+mod oracle;
 mod rules;
 mod shadows;
 mod steps;
@@ -27,6 +30,7 @@ use memtrace_common::{EventHeader, Kind, MAX_STACK_BYTES, Regs, ThreadRegisters}
 use rustc_hash::FxHashMap;
 
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
+pub use look_through::look_through;
 pub use losses::Losses;
 
 use crate::{events::Event, jvm::NoStep, target::maps::Mapping};
@@ -88,7 +92,8 @@ struct Process {
     generation: Option<Generation>,
     java: Java,
     tree: Tree,
-    names: FxHashMap<Address, Box<[FrameId]>>,
+    /// The frames of an address, and whether one of them is a guess.
+    names: FxHashMap<Address, (Box<[FrameId]>, bool)>,
     refreshed: Option<Instant>,
 }
 
@@ -322,8 +327,9 @@ impl Stacks {
         }
         let addresses: Vec<Address> = process.tree.frames(node).collect();
         let mut frames = Vec::new();
+        let mut guess = false;
         for &address in &addresses {
-            self.name(tgid, address, &mut frames);
+            guess |= self.name(tgid, address, &mut frames);
         }
         if end == End::Java {
             frames.push(self.frame(Frame {
@@ -334,9 +340,7 @@ impl Stacks {
             }));
         }
         let quality = match end {
-            End::First | End::Java if addresses.iter().any(|address| address.guess) => {
-                Quality::Approximate
-            }
+            End::First | End::Java if guess => Quality::Approximate,
             End::First | End::Java => Quality::Complete,
             End::Truncated => Quality::Truncated,
             End::Broken(_) => Quality::Broken,
@@ -348,12 +352,13 @@ impl Stacks {
         id
     }
 
-    /// Appends the frames that stand for `address`: more than one where methods were compiled into their caller.
-    fn name(&mut self, tgid: u32, address: Address, into: &mut Vec<FrameId>) {
-        let Some(process) = self.processes.get_mut(&tgid) else { return };
-        if let Some(known) = process.names.get(&address) {
+    /// Appends the frames that stand for `address`: more than one where methods were compiled into their caller. Tells
+    /// whether one of them is a guess.
+    fn name(&mut self, tgid: u32, address: Address, into: &mut Vec<FrameId>) -> bool {
+        let Some(process) = self.processes.get_mut(&tgid) else { return address.guess };
+        if let Some((known, guess)) = process.names.get(&address) {
             into.extend_from_slice(known);
-            return;
+            return *guess;
         }
         let frames = match address.place {
             Place::Java(key) => process.java.frames(key, address.guess),
@@ -367,11 +372,13 @@ impl Stacks {
                 _ => Vec::new(),
             },
         };
+        let guess = address.guess || frames.iter().any(|frame| frame.guess);
         let ids: Box<[FrameId]> = frames.into_iter().map(|frame| self.frame(frame)).collect();
         into.extend_from_slice(&ids);
         if let Some(process) = self.processes.get_mut(&tgid) {
-            process.names.insert(address, ids);
+            process.names.insert(address, (ids, guess));
         }
+        guess
     }
 
     fn frame(&mut self, frame: Frame) -> FrameId {

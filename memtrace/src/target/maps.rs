@@ -54,8 +54,8 @@ pub fn read(pid: u32) -> io::Result<Vec<Mapping>> {
     proc::read_up_to(pid, "maps", MAX_BYTES).map(|text| parse(&text))
 }
 
-/// Lines that are not of the kernel's form are passed over.
-fn parse(text: &[u8]) -> Vec<Mapping> {
+/// The map that `text` is; lines that are not of the kernel's form are passed over.
+pub fn parse(text: &[u8]) -> Vec<Mapping> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -79,6 +80,19 @@ impl Jvm {
     /// Starts `jdk`'s JVM with `options`.
     pub(crate) fn start(jdk: &Path, options: &[&str]) -> Self {
         Self::start_with(Command::new(jdk.join("bin/java")), options)
+    }
+
+    /// Starts `jdk`'s JVM as another user and group.
+    #[allow(dead_code, reason = "not every test that shares this module needs it")]
+    pub(crate) fn start_as((uid, gid): (u32, u32), jdk: &Path, options: &[&str]) -> Self {
+        let mut java = Command::new(jdk.join("bin/java"));
+        if jdk.join("root").exists() {
+            // Only root may enter the root that this JVM lies in.
+            java.env("MEMTRACE_TEST_USER", format!("{uid}:{gid}"));
+        } else {
+            java.uid(uid).gid(gid);
+        }
+        Self::start_with(java, options)
     }
 
     /// Starts `program` in `jdk`'s JVM with `options`.

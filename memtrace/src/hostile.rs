@@ -1,0 +1,262 @@
+//! What reads bytes of the target's or of anyone's, given any bytes: one entry for each kind.
+//!
+//! In: bytes from a fuzzer, or damaged ones from a test. Out: nothing. What must hold is asserted here, so that fuzzing
+//! (`fuzz/`) and the bounded run of CI (`tests/hostile.rs`) prove the same: no panic, and an end after a number of steps
+//! that does not depend on what the bytes claim. What is allocated the caller sees.
+
+use std::{
+    cell::{Cell, RefCell},
+    fs::File,
+    ops::ControlFlow,
+    rc::Rc,
+};
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    jvm::{
+        Capture, FrameKey, InterpreterRegisters, JavaCode, JvmThread, Memory, NoStep, Registers,
+        Unreadable, Vm, thread_dump,
+    },
+    ledger::Metric,
+    report::{escape, flamegraph, folded, json, text_by},
+    stacks,
+    target::{elf_parts, maps},
+    trace::{self, Recording},
+};
+
+/// Reads of a JVM's memory that reading all of it may take: its largest tables, several times over.
+const MAX_READS: u64 = 40_000_000;
+/// Threads whose stacks are walked, and frames of each.
+const MAX_WALKS: usize = 64;
+const MAX_FRAMES: usize = 1024;
+/// Places of an ELF file that are looked at.
+const MAX_PLACES: usize = 512;
+/// Records of a trace that are applied: what they come to is for `memtrace report` to limit.
+const MAX_RECORDS: u64 = 10_000;
+
+/// Bytes that say how other bytes are damaged: eight for each change.
+#[derive(Clone, Copy, Debug)]
+pub struct Damage<'a>(pub &'a [u8]);
+
+impl Damage<'_> {
+    /// The changes of something that is `len` bytes long: where, and what stands there then.
+    fn changes(self, len: usize) -> impl Iterator<Item = (usize, [u8; 8], usize)> {
+        self.0.chunks_exact(8).filter(move |_| len > 0).map(move |chunk| {
+            let number = u64::from_le_bytes([
+                chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7],
+            ]);
+            let at = (number >> 16) as usize % len;
+            let value = match number % 5 {
+                0 => [0; 8],
+                1 => [0xff; 8],
+                2 => (number >> 8).to_le_bytes(),
+                // Something small: a count, a length, an offset.
+                3 => (number >> 8 & 0xfff).to_le_bytes(),
+                _ => [(number >> 8) as u8; 8],
+            };
+            (at, value, [1, 1, 2, 4, 8][(number >> 3) as usize % 5].min(len - at))
+        })
+    }
+
+    /// `bytes` with these changes; one change in sixteen cuts them off.
+    pub fn of_bytes(self, bytes: &mut Vec<u8>) {
+        let len = bytes.len();
+        for (at, value, n) in self.changes(len) {
+            if let Some(place) = bytes.get_mut(at..at + n) {
+                place.copy_from_slice(&value[..n]);
+            }
+            if value[0] & 0xf0 == 0x40 && value[1] & 1 == 1 {
+                bytes.truncate(at);
+            }
+        }
+    }
+
+    /// `capture` with these changes. Words may also lead to another place of it.
+    pub fn of_capture(self, capture: &mut Capture) {
+        let ranges: Vec<(u64, usize)> =
+            capture.ranges().map(|(at, bytes)| (at, bytes.len())).collect();
+        let len = ranges.iter().map(|(_, len)| len).sum();
+        let place = |mut at: usize| {
+            ranges.iter().find_map(|&(start, len)| {
+                let found = (at < len).then(|| start + at as u64);
+                at = at.saturating_sub(len);
+                found
+            })
+        };
+        for (at, value, n) in self.changes(len) {
+            let Some(address) = place(at) else { continue };
+            let leads = value[0] & 3 == 3;
+            let elsewhere = place(at.wrapping_mul(31) % len).unwrap_or_default().to_le_bytes();
+            let bytes = if leads { &elsewhere[..] } else { &value[..n] };
+            capture.insert(address, bytes);
+        }
+    }
+}
+
+/// The memory of a JVM that is damaged, or none at all.
+#[derive(Debug)]
+struct Hostile {
+    capture: Capture,
+    /// Whether what was not captured is noise; else it can't be read.
+    is_endless: bool,
+    n_reads: Cell<u64>,
+    last: RefCell<Vec<u64>>,
+}
+
+impl Memory for Hostile {
+    fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Unreadable> {
+        self.n_reads.set(self.n_reads.get() + 1);
+        if self.n_reads.get() > MAX_READS - 20 {
+            self.last.borrow_mut().push(address);
+            assert!(self.n_reads.get() < MAX_READS, "no end: {:x?}", self.last.borrow());
+        }
+        let known = self.capture.read(address, bytes);
+        if known.is_ok() || !self.is_endless {
+            return known;
+        }
+        for (at, byte) in (address..).zip(bytes) {
+            *byte = (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8;
+        }
+        Ok(())
+    }
+}
+
+/// Reads tables, flags, threads and code of a JVM, and walks every stack; tells how many reads that took.
+///
+/// With `is_endless` every address can be read: what the capture lacks is noise.
+pub fn jvm(capture: Capture, libjvm: u64, is_endless: bool) -> u64 {
+    let (n_reads, last) = (Cell::new(0), RefCell::default());
+    let memory = Rc::new(Hostile { capture, is_endless, n_reads, last });
+    read_jvm(&memory, libjvm);
+    memory.n_reads.get()
+}
+
+/// Errors are as good as results: the memory is damaged.
+fn read_jvm(memory: &Rc<Hostile>, libjvm: u64) -> Option<()> {
+    let mut vm = Vm::open(memory.clone(), libjvm).ok()?;
+    vm.flag("UseCompressedOops");
+    vm.flag_number("ReservedCodeCacheSize");
+    let threads = vm.java_threads().unwrap_or_default();
+    let unnamed: FxHashMap<u32, Vec<u8>> =
+        threads.iter().take(8).map(|thread| (thread.nid ^ 1, b"VM Thread".to_vec())).collect();
+    vm.vm_threads(&unnamed);
+    let mut code = JavaCode::new(&vm).ok()?;
+    for now_ns in [1, 2] {
+        code.observe(now_ns).ok();
+        for thread in threads.iter().take(MAX_WALKS) {
+            walk(&vm, &mut code, &**memory, thread, now_ns);
+        }
+    }
+    Some(())
+}
+
+fn walk(vm: &Vm, code: &mut JavaCode, memory: &dyn Memory, thread: &JvmThread, now_ns: u64) {
+    let words = |address: u64| memory.u64(address).ok();
+    let mut next = code.last_java_frame(vm, thread);
+    for n in 0..MAX_FRAMES {
+        let Some(at) = next else { return };
+        // Every eighth as if it was interrupted there.
+        let stepped = if n % 8 == 7 {
+            let registers = InterpreterRegisters { rbx: at.fp, r13: at.sp };
+            code.step_interrupted(at, registers, now_ns, &words)
+        } else {
+            code.step(at, now_ns, &words)
+        };
+        let step = match stepped {
+            Ok(step) => step,
+            Err(NoStep::Unknown | NoStep::Uncopied(_) | NoStep::Implausible) => return,
+        };
+        assert!(step.caller.sp > at.sp, "a stack is left upwards: {at:x?} {step:x?}");
+        code.frames(step.frame);
+        let _ = (code.label(step.frame), code.tier(step.frame));
+        next = match step.frame {
+            FrameKey::Entry => code.before_entry(at.fp, &words),
+            _ => Some(Registers { ..step.caller }),
+        };
+    }
+}
+
+/// Looks through an ELF file as walk and names do: what is needed of it is read, then rules and names are looked up.
+pub fn elf(file: &File) {
+    for parts in [elf_parts::Parts::UnwindInformation, elf_parts::Parts::Code] {
+        let Ok(bytes) = elf_parts::read(file, parts) else { continue };
+        // Everywhere in the file, and where bytes of it lead.
+        let step = (bytes.len() / MAX_PLACES).max(1);
+        let led = bytes.chunks_exact(8).step_by(step.div_ceil(8)).map(|chunk| {
+            chunk.iter().rev().fold(0, |address, &byte| address << 8 | u64::from(byte))
+        });
+        let places = (0..bytes.len() as u64).step_by(step).chain(led).take(2 * MAX_PLACES);
+        stacks::look_through(&bytes, places);
+    }
+}
+
+/// Reads a file as a trace and writes every form of report.
+pub fn trace(file: &[u8]) {
+    let mut recording = Recording::default();
+    let mut n_records = 0;
+    let outcome = trace::read(
+        file,
+        || ControlFlow::Continue(()),
+        |record| {
+            recording.apply(record);
+            n_records += 1;
+            let is_enough = n_records >= MAX_RECORDS;
+            if is_enough {
+                ControlFlow::Break("too much".into())
+            } else {
+                ControlFlow::Continue(())
+            }
+        },
+    );
+    if outcome.is_ok() {
+        report(&recording);
+    }
+}
+
+/// Reads `records` as the content of a trace file whose checksums are right.
+pub fn records(records: &[u8]) {
+    let mut file = trace::header().to_vec();
+    let Ok(packed) = zstd::bulk::compress(records, 1) else { return };
+    file.extend((packed.len() as u32).to_le_bytes());
+    file.extend(crc32fast::hash(&packed).to_le_bytes());
+    file.extend(packed);
+    trace(&file);
+}
+
+fn report(recording: &Recording) {
+    let mut folded = Vec::new();
+    for metric in [Metric::Mapped, Metric::InflatersLive] {
+        let _ = text_by(recording, metric, true);
+        folded::write(recording, metric, &mut folded).expect("memory takes every write");
+        // A recording without stacks of a metric has no flame graph.
+        flamegraph::write(recording, metric, &mut Vec::new()).ok();
+    }
+    assert_printable(&String::from_utf8(folded).expect("folded stacks are text"));
+    let mut written = Vec::new();
+    json::write(recording, &mut written).expect("memory takes every write");
+    serde_json::from_slice::<serde_json::Value>(&written).expect("the report is JSON");
+}
+
+/// Reads text that the kernel or a JVM writes with names of anyone's in it, and makes the names fit to print.
+pub fn text(bytes: &[u8]) {
+    for mapping in maps::parse(bytes) {
+        assert!(mapping.start < mapping.end, "{mapping:x?}");
+        mapping.file_name();
+    }
+    let text = escape::decode(bytes);
+    for thread in thread_dump::parse(&text) {
+        assert_printable(&escape::line(&thread.name));
+        assert_printable(&escape::frame(&thread.name));
+    }
+    let frame = escape::frame(&text);
+    assert!(!frame.contains(';'), "{frame:?}");
+    assert_printable(&frame);
+    assert_printable(&escape::line(&text));
+}
+
+/// Nothing in it acts on a terminal; lines may end.
+fn assert_printable(text: &str) {
+    let is_bad = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}');
+    assert!(!text.contains(is_bad), "{text:?}");
+}
