@@ -103,6 +103,12 @@ impl JavaCode {
         self.journal.set_time(now_ns);
     }
 
+    /// How often code was found that had taken the place of other code since the last [`JavaCode::observe`].
+    #[must_use]
+    pub fn n_replaced(&self) -> u32 {
+        self.journal.n_replaced
+    }
+
     /// Whether generated code may be at `pc`.
     #[must_use]
     pub fn contains(&self, pc: u64) -> bool {

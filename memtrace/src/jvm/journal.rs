@@ -52,6 +52,10 @@ pub(super) struct Code {
     pub(super) debug: Option<DebugInfo>,
     /// When it was first seen.
     since_ns: u64,
+    /// When it was last seen: for later events other code may be there.
+    seen_ns: u64,
+    /// When it was last asked for.
+    round: u32,
     /// When it was last seen, and first seen to be gone; `None` while it is there.
     gone: Option<(u64, u64)>,
 }
@@ -101,6 +105,8 @@ pub(super) struct Found {
     /// Since when this answer holds, for as long as the block is there; `None` for a block that is gone or
     /// not known whole, or if it is not sure that it was there already.
     pub(super) since_ns: Option<u64>,
+    /// Up to when it is known to hold.
+    pub(super) until_ns: u64,
     /// Whether other code may have been there at that time.
     pub(super) is_doubtful: bool,
 }
@@ -118,6 +124,10 @@ pub(super) struct Journal {
     gone: Vec<CodeId>,
     next: u32,
     names: FxHashMap<u64, (Rc<[u8]>, BlobKind)>,
+    /// What was asked for in this round, between two looks at what was.
+    asked: Vec<CodeId>,
+    round: u32,
+    looked_ns: u64,
     debug_bytes: usize,
     observed_ns: u64,
     /// A time that is over.
@@ -125,6 +135,8 @@ pub(super) struct Journal {
     absent: Absent,
     /// Where other code was found than the last observation had seen.
     replaced: Vec<Range<u64>>,
+    /// How often that was.
+    pub(super) n_replaced: u32,
 }
 
 impl Journal {
@@ -138,11 +150,15 @@ impl Journal {
             gone: Vec::new(),
             next: 0,
             names: FxHashMap::default(),
+            asked: Vec::new(),
+            round: 1,
+            looked_ns: 0,
             debug_bytes: 0,
             observed_ns: 0,
             now_ns: 0,
             absent: Absent::default(),
             replaced: Vec::new(),
+            n_replaced: 0,
         })
     }
 
@@ -190,7 +206,9 @@ impl Journal {
                 self.retire(id, now_ns, &mut changes);
             }
             if let Some((_, id)) = old.next_if(|&(address, _)| address == blob.address) {
-                if self.codes.get(&id.0).is_some_and(|code| is_same(&code.blob, &blob)) {
+                if let Some(code) = self.codes.get_mut(&id.0).filter(|it| is_same(&it.blob, &blob))
+                {
+                    code.seen_ns = code.seen_ns.max(now_ns);
                     self.current.push((blob.address, id));
                     self.complete(memory, id);
                     continue;
@@ -259,7 +277,9 @@ impl Journal {
         self.next = self.next.checked_add(1)?;
         let place = self.current.partition_point(|&(address, _)| address < blob.address);
         self.current.insert(place, (blob.address, id));
-        self.codes.insert(id.0, Code { blob, kind, name, debug, since_ns: now_ns, gone: None });
+        let (since_ns, seen_ns, round) = (now_ns, now_ns, 0);
+        let code = Code { blob, kind, name, debug, since_ns, seen_ns, round, gone: None };
+        self.codes.insert(id.0, code);
         Some(id)
     }
 
@@ -290,7 +310,7 @@ impl Journal {
 
     fn retire(&mut self, id: CodeId, now_ns: u64, changes: &mut CodeChanges) {
         if let Some(code) = self.codes.get_mut(&id.0) {
-            code.gone = Some((self.observed_ns.max(code.since_ns), now_ns));
+            code.gone = Some((code.seen_ns, now_ns.max(code.seen_ns)));
             changes.gone.push(code.blob.code..code.blob.code_end);
             self.gone.push(id);
         }
@@ -327,13 +347,10 @@ impl Journal {
         if let Some(id) = known {
             self.complete(memory, id);
         }
-        let is_odd = |id: &CodeId| self.codes.get(&id.0).is_none_or(|code| !code.may_return_to(pc));
         let current = match known {
-            // For all that is known no call returns there: it may be other code by now.
-            Some(id) if time_ns > self.observed_ns && is_odd(&id) => {
-                self.look(memory, pc, time_ns).or(Some(id))
-            }
-            Some(id) => Some(id),
+            Some(id) if self.seen_until(memory, id, time_ns).is_some() => Some(id),
+            // What was freed since the event, and not used again, was there.
+            Some(id) => self.look(memory, pc, time_ns).or(Some(id)),
             None => self.look(memory, pc, time_ns),
         };
         if let Some(id) = current
@@ -341,7 +358,7 @@ impl Journal {
             && code.since_ns <= time_ns
         {
             let since_ns = (!code.is_incomplete()).then_some(code.since_ns);
-            return Some(Found { id, since_ns, is_doubtful: false });
+            return Some(Found { id, since_ns, until_ns: code.seen_ns, is_doubtful: false });
         }
         // The event is older than what is there now: what was there then, or might have been?
         let mut candidates: Vec<CodeId> = Vec::new();
@@ -351,7 +368,7 @@ impl Journal {
             };
             let Some((last_ns, gone_ns)) = code.gone else { continue };
             if (code.since_ns..=last_ns).contains(&time_ns) {
-                return Some(Found { id, since_ns: None, is_doubtful: false });
+                return Some(Found { id, since_ns: None, until_ns: 0, is_doubtful: false });
             }
             // Between two looks one goes and the next comes.
             if time_ns <= gone_ns {
@@ -369,7 +386,54 @@ impl Journal {
                 .get(&id.0)
                 .is_some_and(|code| code.since_ns > time_ns.saturating_add(MAX_LAG_NS));
         let is_doubtful = is_late || n_possible > 1 || n_possible == 0 && candidates.len() > 1;
-        Some(Found { id, since_ns: None, is_doubtful })
+        Some(Found { id, since_ns: None, until_ns: 0, is_doubtful })
+    }
+
+    /// Until when the block with number `id` is known to be there, if that is no earlier than `time_ns`: looks at it if it
+    /// was not seen since.
+    pub(super) fn seen_until(
+        &mut self,
+        memory: &dyn Memory,
+        id: CodeId,
+        time_ns: u64,
+    ) -> Option<u64> {
+        let code = self.codes.get_mut(&id.0).filter(|code| code.gone.is_none())?;
+        if code.round != self.round {
+            code.round = self.round;
+            self.asked.push(id);
+        }
+        if time_ns > code.seen_ns {
+            self.look_again(memory, id, time_ns);
+        }
+        let seen_ns = self.codes.get(&id.0)?.seen_ns;
+        (time_ns <= seen_ns).then_some(seen_ns)
+    }
+
+    /// Looks whether the block with number `id` is still there; when time has gone on, whether all are that were asked for
+    /// since the last time, for these will be asked for again.
+    fn look_again(&mut self, memory: &dyn Memory, id: CodeId, time_ns: u64) {
+        let mut ids = vec![id];
+        if self.now_ns > self.looked_ns {
+            self.looked_ns = self.now_ns;
+            self.round = self.round.wrapping_add(1);
+            ids = std::mem::take(&mut self.asked);
+        }
+        let len = (self.cache.header + self.layout.header as u64) as usize;
+        let block = |id: &CodeId| Some(self.codes.get(&id.0)?.blob.address - self.cache.header);
+        let blocks: Vec<u64> = ids.iter().map(|id| block(id).unwrap_or(0)).collect();
+        let mut bytes = Vec::new();
+        let was_read = memory.read_each(&blocks, len, &mut bytes);
+        for (((id, block), is_read), bytes) in
+            ids.iter().zip(blocks).zip(was_read).zip(bytes.chunks(len))
+        {
+            let now = is_read.then(|| self.parse(block, bytes)).flatten();
+            if let Some(code) = self.codes.get_mut(&id.0)
+                && now.is_some_and(|now| is_same(&code.blob, &now))
+            {
+                // The event's own time is over, too.
+                code.seen_ns = self.now_ns.max(time_ns);
+            }
+        }
     }
 
     /// Where code was found to be gone between two observations, since the last call.
@@ -404,15 +468,18 @@ impl Journal {
         let n_covered =
             self.current[first..].partition_point(|&(start, _)| start < blob.address + blob.size);
         let covered = first..first + n_covered;
+        let now_ns = self.now_ns.max(time_ns);
         if let [(address, id)] = self.current[covered.clone()]
             && address == blob.address
-            && self.codes.get(&id.0).is_some_and(|code| is_same(&code.blob, &blob))
+            && let Some(code) = self.codes.get_mut(&id.0).filter(|code| is_same(&code.blob, &blob))
         {
+            code.seen_ns = code.seen_ns.max(now_ns);
             return Some(id);
         }
         let gone: Vec<(u64, CodeId)> = self.current.drain(covered).collect();
         let mut changes = CodeChanges::default();
         gone.into_iter().for_each(|(_, id)| self.retire(id, time_ns, &mut changes));
+        self.n_replaced += changes.gone.len() as u32;
         self.replaced.append(&mut changes.gone);
         self.absent.clear();
         // It was there when the event happened, for the event's stack leads through it: unless that is long ago.

@@ -52,7 +52,10 @@ pub(super) enum Rule {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
     rule: Rule,
+    code: CodeId,
     since_ns: u64,
+    /// When the code was last seen to be there.
+    until_ns: u64,
 }
 
 impl JavaCode {
@@ -203,10 +206,17 @@ impl JavaCode {
 
     /// What to do at `pc`, and whether other code may have been there.
     fn rule(&mut self, pc: u64, time_ns: u64) -> Option<(Rule, bool)> {
-        if let Some(known) = self.rules.get(&pc)
+        let Self { rules, journal, memory, .. } = self;
+        if let Some(known) = rules.get_mut(&pc)
             && known.since_ns <= time_ns
         {
-            return Some((known.rule, false));
+            if time_ns > known.until_ns {
+                known.until_ns = journal.seen_until(&**memory, known.code, time_ns).unwrap_or(0);
+            }
+            if time_ns <= known.until_ns {
+                return Some((known.rule, false));
+            }
+            rules.remove(&pc);
         }
         let found = self.journal.find(&*self.memory, pc, time_ns)?;
         for range in self.journal.take_replaced() {
@@ -217,7 +227,8 @@ impl JavaCode {
             if self.rules.len() >= MAX_RULES {
                 self.rules.clear();
             }
-            self.rules.insert(pc, Known { rule, since_ns });
+            let (code, until_ns) = (found.id, found.until_ns);
+            self.rules.insert(pc, Known { rule, code, since_ns, until_ns });
         }
         Some((rule, found.is_doubtful))
     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Time between two looks at the code cache: code that is gone must not be taken for code that came in its place.
-const OBSERVE_EVERY: Duration = Duration::from_secs(1);
+const OBSERVE_EVERY: Duration = Duration::from_secs(2);
 /// Time between two tries to open a JVM that is starting.
 const TRY_EVERY: Duration = Duration::from_millis(20);
 /// A JVM that could not be opened for so many tries won't be.
@@ -41,8 +41,8 @@ pub(super) struct Java {
     code: Option<JavaCode>,
     n_tries: u32,
     looked: Option<Instant>,
-    /// How often it was looked at: what was found before need not hold any more.
-    pub(super) n_looks: u32,
+    /// How often it was looked at.
+    n_looks: u32,
     /// Why the JVM could not be read the last time it was tried.
     error: Option<TablesError>,
 }
@@ -50,9 +50,7 @@ pub(super) struct Java {
 impl Java {
     /// Looks at the code of process `tgid` if it is time; `now_ns` is the time, on the events' clock.
     pub(super) fn observe(&mut self, tgid: u32, now_ns: u64) {
-        if let Some(code) = &mut self.code {
-            code.set_time(now_ns);
-        }
+        self.set_time(now_ns);
         // A JVM that starts can be read before it has any code.
         let is_ready = self.code.as_ref().is_some_and(JavaCode::has_interpreter);
         let every = if is_ready { OBSERVE_EVERY } else { TRY_EVERY };
@@ -68,6 +66,18 @@ impl Java {
         }
         self.looked = Some(Instant::now());
         self.n_looks += 1;
+    }
+
+    /// A number that changes when what was found before need not hold any more.
+    pub(super) fn version(&self) -> (u32, u32) {
+        (self.n_looks, self.code.as_ref().map_or(0, JavaCode::n_replaced))
+    }
+
+    /// It is `now_ns` or later, on the events' clock.
+    pub(super) fn set_time(&mut self, now_ns: u64) {
+        if let Some(code) = &mut self.code {
+            code.set_time(now_ns);
+        }
     }
 
     /// Whether the Java code can be read.

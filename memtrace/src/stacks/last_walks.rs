@@ -9,7 +9,7 @@ use memtrace_common::N_SHADOWS;
 use super::{
     steps::Generation,
     tree::{Node, Tree},
-    walk::{End, Known, Point, Visited},
+    walk::{Address, End, Known, Point, Visited},
 };
 
 /// What a walk depends on beside registers and stack.
@@ -21,8 +21,8 @@ pub(super) struct Circumstances {
     pub(super) end_of_stack: u64,
     /// The state of the native code.
     pub(super) generation: Generation,
-    /// How often the Java code was looked at.
-    pub(super) n_looks: u32,
+    /// The version of what is known of the Java code.
+    pub(super) java_version: (u32, u32),
 }
 
 /// The last walk through one thread's stack.
@@ -31,8 +31,9 @@ pub(super) struct LastWalk {
     circumstances: Circumstances,
     /// Outermost first.
     visited: Vec<Visited>,
-    nodes: Vec<Node>,
-    /// `None` where nothing can be built on the walk.
+    /// The frames of `visited`.
+    frames: Vec<(Address, Node)>,
+    /// How it ended; `None` where nothing can be built on it.
     end: Option<End>,
 }
 
@@ -49,25 +50,51 @@ impl LastWalk {
 
     /// Takes the place of the last walk: the outermost `n_kept` points are as they were, `points` are new, innermost first.
     /// Returns the node where the stack begins.
-    pub(super) fn replace(&mut self, n_kept: usize, points: &[Point], tree: &mut Tree) -> Node {
-        self.visited.truncate(n_kept);
-        self.nodes.truncate(n_kept);
-        let mut node = self.nodes.last().copied().unwrap_or(Node::ROOT);
-        let mut lowest = self.visited.last().map_or(u64::MAX, |outer| outer.lowest_read);
-        for point in points.iter().rev() {
-            node = tree.node(node, point.address);
-            lowest = lowest.min(point.lowest_read);
-            self.visited.push(Visited { state: point.state, lowest_read: lowest });
-            self.nodes.push(node);
+    pub(super) fn replace(
+        &mut self,
+        circumstances: Circumstances,
+        n_kept: usize,
+        points: &[Point],
+        tree: &mut Tree,
+    ) -> Node {
+        if !self.circumstances.have_same_tree(circumstances) {
+            self.frames.clear();
         }
+        self.circumstances = circumstances;
         self.end = None;
+        self.visited.truncate(n_kept);
+        let mut lowest_read = self.visited.last().map_or(u64::MAX, |outer| outer.lowest_read);
+        for point in points.iter().rev() {
+            lowest_read = lowest_read.min(point.lowest_read);
+            self.visited.push(Visited { state: point.state, lowest_read });
+        }
+        self.replace_frames(n_kept, points, tree)
+    }
+
+    fn replace_frames(&mut self, n_kept: usize, points: &[Point], tree: &mut Tree) -> Node {
+        // Mostly the same code runs again, on a stack with other data: then the nodes are the same as well.
+        let new = points.iter().rev().map(|point| point.address);
+        let old = self.frames.get(n_kept..).unwrap_or_default();
+        let n_same = new.clone().zip(old).take_while(|(new, (old, _))| new == old).count();
+        self.frames.truncate(n_kept + n_same);
+        let mut node = self.frames.last().map_or(Node::ROOT, |&(_, node)| node);
+        for address in new.skip(n_same) {
+            node = tree.node(node, address);
+            self.frames.push((address, node));
+        }
         node
     }
 
     /// The walk ended with `end`, and the next one can build on it.
-    pub(super) fn keep(&mut self, circumstances: Circumstances, end: End) {
-        self.circumstances = circumstances;
+    pub(super) fn keep(&mut self, end: End) {
         self.end = Some(end);
+    }
+}
+
+impl Circumstances {
+    /// Whether nodes of the one are nodes of the other: the tree starts anew when the native code changes.
+    fn have_same_tree(self, other: Circumstances) -> bool {
+        (self.tgid, self.generation) == (other.tgid, other.generation)
     }
 }
 

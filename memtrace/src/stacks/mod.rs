@@ -7,6 +7,7 @@
 
 mod intern;
 mod java;
+mod kept;
 mod last_walks;
 mod look_through;
 mod losses;
@@ -30,12 +31,14 @@ use memtrace_common::{EventHeader, Kind, MAX_STACK_BYTES, Regs, ThreadRegisters}
 use rustc_hash::FxHashMap;
 
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
+pub use kept::New;
+pub(crate) use kept::{MAX_FRAMES, MAX_STACKS};
 pub use look_through::look_through;
 pub use losses::Losses;
 
 use crate::{events::Event, jvm::NoStep, target::maps::Mapping};
-use intern::Interner;
 use java::{Java, Stepped};
+use kept::Kept;
 use last_walks::{Circumstances, LastWalk};
 use modules::{Code, Files, Modules};
 use shadows::Shadows;
@@ -44,39 +47,19 @@ use tree::{Node, Tree};
 pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
 use walk::{Address, Break, CodeAt, End, Known, Place, Point, Snapshot};
 
-/// Distinct stacks that are kept; events beyond get [`StackId::NOT_KEPT`], and are counted.
-pub(crate) const MAX_STACKS: usize = 300_000;
-/// Distinct frames that are kept.
-pub(crate) const MAX_FRAMES: usize = 500_000;
 /// Processes that have ended and whose Java code could not be read; more are not told of.
 const MAX_UNREADABLE_JVMS: usize = 10;
 /// An instruction in no known module makes the map be read again, but not more often than this.
 const REFRESH_EVERY: Duration = Duration::from_millis(20);
 
-impl StackId {
-    /// Stands for all stacks that there was no room for.
-    pub const NOT_KEPT: StackId = StackId(0);
-}
-
-/// Something that was interned for the first time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum New {
-    /// The next frame.
-    Frame(Frame),
-    /// The next stack.
-    Stack(Stack),
-}
-
 /// Resolves stacks.
 #[derive(Debug)]
 pub struct Stacks {
-    frames: Interner<Frame>,
-    stacks: Interner<Stack>,
+    kept: Kept,
     files: Files,
     processes: FxHashMap<u32, Process>,
     shadows: Shadows,
     steps: Steps,
-    new: Vec<New>,
     last_walks: Box<[LastWalk]>,
     scratch: Vec<Point>,
     /// Of processes that have ended.
@@ -92,42 +75,32 @@ struct Process {
     generation: Option<Generation>,
     java: Java,
     tree: Tree,
-    /// The frames of an address, and whether one of them is a guess.
-    names: FxHashMap<Address, (Box<[FrameId]>, bool)>,
+    /// The frames of an address, by its number in the tree, and whether one of them is a guess.
+    names: Vec<Option<(Box<[FrameId]>, bool)>>,
     refreshed: Option<Instant>,
 }
 
 impl Stacks {
     /// No stack yet but [`StackId::NOT_KEPT`].
     pub fn new() -> Self {
-        let mut stacks = Self {
-            frames: Interner::new(MAX_FRAMES),
-            stacks: Interner::new(MAX_STACKS),
+        Self {
+            kept: Kept::new(),
             files: Files::default(),
             processes: FxHashMap::default(),
             shadows: Shadows::new(),
             steps: Steps::new(),
-            new: Vec::new(),
             last_walks: last_walks::none(),
             scratch: Vec::new(),
             unreadable_jvms: BTreeMap::new(),
             losses: Losses::default(),
-        };
-        let frame = stacks.frame(Frame {
-            name: "[not kept]".into(),
-            kind: FrameKind::Native,
-            guess: false,
-            source: None,
-        });
-        stacks.stack(Stack { frames: vec![frame], quality: Quality::Broken });
-        stacks
+        }
     }
 
     /// The stack of `event`. Events of a thread must come in order, and none may be left out.
     pub fn resolve(&mut self, event: &Event<'_>) -> StackId {
         let mut shadows = std::mem::take(&mut self.shadows);
         let id = self.resolve_whole(&event.header, shadows.whole(event));
-        self.losses.unfounded = shadows.n_unfounded;
+        (self.losses.unfounded, self.losses.not_kept) = (shadows.n_unfounded, self.kept.n_lost);
         self.shadows = shadows;
         id
     }
@@ -139,10 +112,10 @@ impl Stacks {
         let (end, n_kept) = self.walk(header, stack, &last, &mut points);
         let circumstances = self.circumstances(header);
         let Process { tree, .. } = self.processes.entry(header.tgid).or_default();
-        let node = last.replace(n_kept, &points, tree);
+        let node = last.replace(circumstances, n_kept, &points, tree);
         let is_whole = header.shadow != 0 && stack.len() as u64 == header.stack_used;
         if is_whole && header.n_mends == 0 && matches!(end, End::First | End::Java) {
-            last.keep(circumstances, end);
+            last.keep(end);
         }
         *self.last_walk(header) = last;
         points.clear();
@@ -162,7 +135,7 @@ impl Stacks {
             tgid: header.tgid,
             end_of_stack: header.regs.sp.wrapping_add(header.stack_used),
             generation: *generation.get_or_insert_with(|| steps.new_generation()),
-            n_looks: java.n_looks,
+            java_version: java.version(),
         }
     }
 
@@ -230,6 +203,11 @@ impl Stacks {
         }
     }
 
+    /// It is `now_ns` or later, on the events' clock: what is read of a process from now on is not older.
+    pub fn set_time(&mut self, now_ns: u64) {
+        self.processes.values_mut().for_each(|process| process.java.set_time(now_ns));
+    }
+
     /// Process `tgid` has a new image, with nothing of the old one.
     pub fn exec(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
@@ -267,7 +245,7 @@ impl Stacks {
 
     /// Frames and stacks that were interned since the last call, in the order of their numbers.
     pub fn take_new(&mut self) -> Vec<New> {
-        std::mem::take(&mut self.new)
+        self.kept.take_new()
     }
 
     fn walk(
@@ -321,18 +299,14 @@ impl Stacks {
 
     fn intern(&mut self, tgid: u32, node: Node, end: End) -> StackId {
         self.losses.count(end);
-        let Some(process) = self.processes.get(&tgid) else { return StackId::NOT_KEPT };
+        let Self { processes, kept, .. } = self;
+        let process = processes.entry(tgid).or_default();
         if let Some(id) = process.tree.stack(node, end) {
             return id;
         }
-        let addresses: Vec<Address> = process.tree.frames(node).collect();
-        let mut frames = Vec::new();
-        let mut guess = false;
-        for &address in &addresses {
-            guess |= self.name(tgid, address, &mut frames);
-        }
+        let (mut frames, guess) = process.named(node, kept);
         if end == End::Java {
-            frames.push(self.frame(Frame {
+            frames.push(kept.frame(Frame {
                 name: "[java]".into(),
                 kind: FrameKind::Java,
                 guess: false,
@@ -345,62 +319,9 @@ impl Stacks {
             End::Truncated => Quality::Truncated,
             End::Broken(_) => Quality::Broken,
         };
-        let id = self.stack(Stack { frames, quality });
-        if let Some(process) = self.processes.get_mut(&tgid) {
-            process.tree.set_stack(node, end, id);
-        }
+        let id = kept.stack(Stack { frames, quality });
+        process.tree.set_stack(node, end, id);
         id
-    }
-
-    /// Appends the frames that stand for `address`: more than one where methods were compiled into their caller. Tells
-    /// whether one of them is a guess.
-    fn name(&mut self, tgid: u32, address: Address, into: &mut Vec<FrameId>) -> bool {
-        let Some(process) = self.processes.get_mut(&tgid) else { return address.guess };
-        if let Some((known, guess)) = process.names.get(&address) {
-            into.extend_from_slice(known);
-            return *guess;
-        }
-        let frames = match address.place {
-            Place::Java(key) => process.java.frames(key, address.guess),
-            Place::Native(pc) => match process.modules.at(pc) {
-                Code::Module(module, in_file) => vec![Frame {
-                    name: module.function(in_file),
-                    kind: FrameKind::Native,
-                    guess: address.guess,
-                    source: Some((module.name.clone(), None)),
-                }],
-                _ => Vec::new(),
-            },
-        };
-        let guess = address.guess || frames.iter().any(|frame| frame.guess);
-        let ids: Box<[FrameId]> = frames.into_iter().map(|frame| self.frame(frame)).collect();
-        into.extend_from_slice(&ids);
-        if let Some(process) = self.processes.get_mut(&tgid) {
-            process.names.insert(address, (ids, guess));
-        }
-        guess
-    }
-
-    fn frame(&mut self, frame: Frame) -> FrameId {
-        let Some((number, is_new)) = self.frames.number(&frame) else {
-            self.losses.not_kept += 1;
-            return FrameId(0);
-        };
-        if is_new {
-            self.new.push(New::Frame(frame));
-        }
-        FrameId(number)
-    }
-
-    fn stack(&mut self, stack: Stack) -> StackId {
-        let Some((number, is_new)) = self.stacks.number(&stack) else {
-            self.losses.not_kept += 1;
-            return StackId::NOT_KEPT;
-        };
-        if is_new {
-            self.new.push(New::Stack(stack));
-        }
-        StackId(number)
     }
 }
 
@@ -437,6 +358,41 @@ impl Process {
             self.tree = Tree::default();
             self.names.clear();
         }
+    }
+
+    /// The frames from `node` on, and whether one of them is a guess.
+    fn named(&mut self, node: Node, kept: &mut Kept) -> (Vec<FrameId>, bool) {
+        let Self { tree, names, java, modules, .. } = self;
+        let (mut frames, mut guess) = (Vec::new(), false);
+        for (number, address) in tree.frames(node) {
+            if names.len() <= number {
+                names.resize_with(number + 1, || None);
+            }
+            let (ids, is_guess) = names[number].get_or_insert_with(|| {
+                let frames = frames_at(address, java, modules);
+                let is_guess = address.guess || frames.iter().any(|frame| frame.guess);
+                (frames.into_iter().map(|frame| kept.frame(frame)).collect(), is_guess)
+            });
+            frames.extend_from_slice(ids);
+            guess |= *is_guess;
+        }
+        (frames, guess)
+    }
+}
+
+/// The frames that stand for `address`: more than one where methods were compiled into their caller.
+fn frames_at(address: Address, java: &mut Java, modules: &Modules) -> Vec<Frame> {
+    match address.place {
+        Place::Java(key) => java.frames(key, address.guess),
+        Place::Native(pc) => match modules.at(pc) {
+            Code::Module(module, in_file) => vec![Frame {
+                name: module.function(in_file),
+                kind: FrameKind::Native,
+                guess: address.guess,
+                source: Some((module.name.clone(), None)),
+            }],
+            _ => Vec::new(),
+        },
     }
 }
 

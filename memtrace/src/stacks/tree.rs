@@ -53,11 +53,11 @@ impl Tree {
         self.made_of.len() >= MAX_NODES
     }
 
-    /// The frames from `node` to the outermost.
-    pub(super) fn frames(&self, node: Node) -> impl Iterator<Item = Address> {
+    /// The frames from `node` to the outermost, with the numbers of their addresses: equal ones have the same, from 0 on.
+    pub(super) fn frames(&self, node: Node) -> impl Iterator<Item = (usize, Address)> {
         let made_of = |node: Node| self.made_of.get((node.0 as usize).checked_sub(1)?).copied();
         std::iter::successors(made_of(node), move |&(caller, _)| made_of(caller))
-            .map(|(_, number)| self.addresses[number as usize])
+            .map(|(_, number)| (number as usize, self.addresses[number as usize]))
     }
 
     /// The number of the stack that begins at `node` and whose walk had this end, if it has one.
@@ -98,8 +98,8 @@ mod tests {
         assert_ne!(left, right);
         // The same function in another place is another frame.
         assert_ne!(tree.node(left, address(2)), left);
-        let frames: Vec<Address> = tree.frames(right).collect();
-        assert_eq!(frames, [address(3), address(1)]);
+        let frames: Vec<(usize, Address)> = tree.frames(right).collect();
+        assert_eq!(frames, [(2, address(3)), (0, address(1))]);
         assert_eq!(tree.frames(Node::ROOT).count(), 0);
         tree.set_stack(left, End::First, StackId(7));
         assert_eq!(tree.stack(left, End::First), Some(StackId(7)));

@@ -1,10 +1,6 @@
 //! One trace, from the bytes of the ring buffer to its records: it hands each room what the one before it made.
 
-use std::{
-    io,
-    ops::ControlFlow,
-    time::{Duration, Instant},
-};
+use std::{io, ops::ControlFlow};
 
 use anyhow::Result;
 use memtrace_common::{EventHeader, Kind};
@@ -32,7 +28,7 @@ use crate::{
 /// How long events are held back to put them in order: longer than a call takes, but for the odd one, which is counted.
 const WINDOW_NS: u64 = 100_000_000;
 /// How long the ring buffer is read before other things get their turn.
-const TURN: Duration = Duration::from_millis(20);
+const TURN_NS: u64 = 20_000_000;
 /// Records between two looks at the clock.
 const LOOK_AT_CLOCK_EVERY: u32 = 64;
 
@@ -125,7 +121,7 @@ impl Session {
 
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.
     pub(super) fn drain(&mut self, ring: &mut Ring) -> bool {
-        let (began, began_ns) = (Instant::now(), clock::now_ns());
+        let began_ns = clock::now_ns();
         self.processes.read_code_maps();
         if self.java_frames {
             self.processes.observe_java(began_ns);
@@ -134,8 +130,12 @@ impl Session {
         let is_empty = ring.read(|record| {
             self.take(record);
             n_taken += 1;
-            if n_taken.is_multiple_of(LOOK_AT_CLOCK_EVERY) && began.elapsed() > TURN {
-                return ControlFlow::Break(());
+            if n_taken.is_multiple_of(LOOK_AT_CLOCK_EVERY) {
+                let now_ns = clock::now_ns();
+                self.processes.stacks.set_time(now_ns);
+                if now_ns.saturating_sub(began_ns) > TURN_NS {
+                    return ControlFlow::Break(());
+                }
             }
             ControlFlow::Continue(())
         });
