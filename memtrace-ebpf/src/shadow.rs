@@ -108,7 +108,7 @@ impl Compared {
 #[inline(always)]
 pub(crate) fn release(thread: &mut Thread) {
     if thread.shadow != 0 {
-        FREE_SHADOWS.push(&(thread.shadow as u32 - 1), 0).ok();
+        FREE_SHADOWS.push(thread.shadow as u32 - 1, 0).ok();
         thread.shadow = 0;
     }
 }

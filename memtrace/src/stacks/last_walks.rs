@@ -102,3 +102,118 @@ impl Circumstances {
 pub(super) fn none() -> Box<[LastWalk]> {
     (0..=N_SHADOWS).map(|_| LastWalk::default()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use memtrace_common::Regs;
+
+    use super::{
+        super::{
+            java::Stepped,
+            rules::{Cfa, Rule, Saved},
+            steps::Step,
+            walk::{CodeAt, Snapshot, walk},
+        },
+        *,
+    };
+    use crate::jvm::NoStep;
+
+    const END_OF_STACK: u64 = 0x7000_0000;
+
+    /// Code whose instructions tell what to do: how large the frame is, by which register it is found, what it saved.
+    struct Code;
+
+    impl CodeAt for Code {
+        fn native(&mut self, pc: u64) -> Step {
+            if pc >> 16 != 0x40 {
+                return Step::Nowhere;
+            }
+            let size = 16 + 8 * (pc >> 4 & 7) as i32;
+            let cfa = if pc & 0xf80 == 0 { Cfa::Bp(16) } else { Cfa::Sp(size) };
+            let bp = if pc & 1 == 0 { Saved::Same } else { Saved::AtCfa(-16) };
+            let bx = match pc & 62 {
+                0 => Saved::AtBp(-8),
+                2..16 => Saved::AtCfa(-8),
+                _ => Saved::Same,
+            };
+            Step::Rule(Rule::Frame { cfa, bp, bx })
+        }
+
+        fn java(
+            &mut self,
+            _: &Regs,
+            _: impl Fn(u64) -> Option<u64>,
+        ) -> Option<Result<Stepped, NoStep>> {
+            None
+        }
+    }
+
+    /// Numbers that look random, the same in each run.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (self.0 >> 33) % bound
+        }
+
+        /// An instruction, the end of a stack, a place in it, or anything.
+        fn word(&mut self) -> u64 {
+            match self.below(64) {
+                0 => 0,
+                1 => self.below(1000),
+                2..6 => END_OF_STACK - 8 * self.below(64),
+                _ => 0x40_0000 + self.below(0x1000),
+            }
+        }
+    }
+
+    /// A walk that goes on as the last one did finds what a walk of its own would.
+    #[test]
+    fn same_as_without() {
+        let (mut numbers, mut tree, mut last) = (Numbers(7), Tree::default(), LastWalk::default());
+        let circumstances = Circumstances { end_of_stack: END_OF_STACK, ..Default::default() };
+        let mut old: Vec<u64> = vec![0; 12];
+        let (mut n_joined, mut n_first) = (0, 0);
+        for round in 0..200_000 {
+            // The last stack, cut somewhere, with other words below, and now and then one changed. It ends with zeros.
+            let n_cut = numbers.below(old.len() as u64 - 11) as usize;
+            let mut words = old[n_cut..].to_vec();
+            if numbers.below(4) == 0 && words.len() > 12 {
+                let at = numbers.below(words.len() as u64 - 12) as usize;
+                words[at] = numbers.word();
+            }
+            let n_new = numbers.below(if words.len() < 60 { 24 } else { 4 });
+            let new: Vec<u64> = (0..n_new).map(|_| numbers.word()).collect();
+            words.splice(0..0, new);
+            let n_same =
+                words.iter().rev().zip(old.iter().rev()).take_while(|(a, b)| a == b).count();
+            let sp = END_OF_STACK - 8 * words.len() as u64;
+            let stack: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let ip = 0x40_0000 + numbers.below(0x1000);
+            let bp = if numbers.below(2) == 0 { sp + 8 } else { numbers.word() };
+            let snapshot = Snapshot {
+                regs: Regs { ip, sp, bp, ..Regs::default() },
+                stack: &stack,
+                used: stack.len() as u64,
+                cut: false,
+                has_holes: false,
+                mends: &[],
+            };
+            let mut whole = Vec::new();
+            let (end, _) = walk(&mut Code, false, &snapshot, Known::NOTHING, &mut whole);
+            let known = last.known(circumstances, END_OF_STACK - 8 * n_same as u64);
+            let mut points = Vec::new();
+            let (end_again, n_kept) = walk(&mut Code, false, &snapshot, known, &mut points);
+            let node = last.replace(circumstances, n_kept, &points, &mut tree);
+            last.keep(end);
+            n_first += usize::from(end == End::First);
+            let found: Vec<Address> = tree.frames(node).map(|(_, address)| address).collect();
+            let want: Vec<Address> = whole.iter().map(|point| point.address).collect();
+            assert_eq!((found, end_again), (want, end), "round {round}, {n_kept} kept");
+            n_joined += usize::from(n_kept > 1);
+            old = words;
+        }
+        assert!(n_joined > 2_000 && n_first > 100_000, "{n_joined} {n_first}");
+    }
+}
