@@ -14,7 +14,7 @@ use memtrace_tests::{
     turn,
 };
 
-const SCANNER: &str = "mcc-config-scan";
+const SCANNER: &str = "mcc-config-scanner";
 
 /// A Java frame's class and method.
 type Method<'a> = (&'a str, &'a str);
