@@ -35,17 +35,24 @@ pub(crate) fn get(tid: u32) -> Option<&'static mut Thread> {
     Some(unsafe { &mut *thread })
 }
 
-/// The same, from now on if there was nothing yet; `None` where the table is full, which is counted.
+/// The same, from now on if there was nothing yet; `None` where the table is full.
 #[inline(always)]
-pub(crate) fn get_or_add(tid: u32) -> Option<&'static mut Thread> {
+pub(crate) fn get_or_try_add(tid: u32) -> Option<&'static mut Thread> {
     if let Some(thread) = get(tid) {
         return Some(thread);
     }
-    if THREADS.insert(tid, NEW, 0).is_err() {
-        count(Counter::PENDING_FULL);
-        return None;
-    }
+    THREADS.insert(tid, NEW, 0).ok()?;
     get(tid)
+}
+
+/// The same for a call that is lost where the table is full, which is counted.
+#[inline(always)]
+pub(crate) fn get_or_add(tid: u32) -> Option<&'static mut Thread> {
+    let thread = get_or_try_add(tid);
+    if thread.is_none() {
+        count(Counter::PENDING_FULL);
+    }
+    thread
 }
 
 /// Forgets thread `tid`, which ends. What it is in will not return, which is counted.

@@ -61,7 +61,7 @@ pub fn stream_opens(ctx: ProbeContext) -> u32 {
     let regs = unsafe { &*ctx.regs };
     let mut what = event(ids, regs, Kind(cookie(&ctx) as u32), 0);
     what.result = regs.rdi;
-    emit_with_stack(&what, threads::get_or_add(ids.tid), Wake::Later);
+    emit_with_stack(&what, threads::get_or_try_add(ids.tid), Wake::Later);
     0
 }
 

@@ -135,7 +135,7 @@ fn debian(root: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(root.join("usr").join(name))?;
         symlink(format!("usr/{name}"), root.join(name))?;
     }
-    for name in ["dev", "proc", "tmp", "work"] {
+    for name in ["dev", "proc", "tmp", "here"] {
         fs::create_dir_all(root.join(name))?;
     }
     for package in fs::read_dir(apt.join("cache/archives"))? {
@@ -181,8 +181,8 @@ fn mirror() -> String {
 
 /// A folder that looks like the JDK in `root`, whose launcher enters that root.
 ///
-/// The folder that it is started in is `/work` there, even where another mount hides it; `/tmp` is shared. Run for another user it needs `MEMTRACE_TEST_USER=UID:GID`:
-/// only root may enter.
+/// The folder that it is started in is `/here` there, even where another mount hides it; `/tmp` is shared. Run for another
+/// user it needs `MEMTRACE_TEST_USER=UID:GID`: only root may enter.
 fn entrance(root: &Path, feature: u32, home: &Path) -> anyhow::Result<()> {
     let inner = format!("usr/lib/jvm/java-{feature}-openjdk-amd64");
     let jvm = root.join(&inner);
@@ -199,8 +199,8 @@ else
 fi
 exec unshare --mount sh -ec '
     for shared in dev proc tmp; do mount --rbind "/$shared" "$0/$shared"; done
-    mount --no-canonicalize --bind . "$0/work"
-    exec unshare --root="$0" --wd=/work "$@"
+    mount --no-canonicalize --bind . "$0/here"
+    exec unshare --root="$0" --wd=/here "$@"
 ' '{}' "$@"
 "#,
         root.display()

@@ -126,7 +126,7 @@ pub(crate) struct StacksArgs {
 
     /// Stop each thread for as long as its stack is copied
     ///
-    /// One after the other, for less than a millisecond each. A system call that it waits in may return early (EINTR).
+    /// One after the other, mostly for less than a millisecond each. A system call that it waits in may return early (EINTR).
     #[arg(long)]
     pub(crate) freeze: bool,
 

@@ -2,21 +2,22 @@
 //!
 //! Who unwinds a stack asks [`JavaCode::contains`] of an instruction and, if so, takes a [`JavaCode::step`]: it gives
 //! the caller's registers and a [`FrameKey`] for what was stepped over. A key always means the same, so that who has
-//! looked up its [`JavaCode::frames`] once need not do it again. Steps read nothing but the stack that they are given
-//! and tables of this room; a step over an instruction that was seen before costs one look into a table.
+//! looked up its [`JavaCode::frames`] once need not do it again. A step over an instruction that was seen before costs
+//! one look into a table, and where the code was not seen since the event, one at the code's header, shared with all
+//! code in use.
 //!
-//! [`JavaCode::observe`] is to be called a few times a second. A step for an event older than the last observation is
-//! right whatever happened to the code meanwhile; for a newer one it is right unless code was replaced at the very same
-//! place since.
+//! [`JavaCode::observe`] is to be called every few seconds, so that code is known that is gone when a stack leads through
+//! it.
 
 use std::{ops::Range, rc::Rc};
 
 use rustc_hash::FxHashMap;
 
 use super::{
+    code::CodeId,
     code_blob::BlobKind,
     java_frame::{Execution, FrameKey, JavaFrame, Registers, StackWords},
-    journal::{CodeChanges, CodeId, Journal},
+    journal::{CodeChanges, Journal},
     memory::{Memory, Unreadable},
     methods::Methods,
     step::Known,

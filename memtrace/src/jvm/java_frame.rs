@@ -1,6 +1,6 @@
 //! What a walk through Java frames deals in: registers, steps, keys, frames.
 
-use super::{journal::CodeId, methods::MethodId};
+use super::{code::CodeId, methods::MethodId};
 
 /// The registers that a walk needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

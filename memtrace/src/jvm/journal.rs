@@ -15,6 +15,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     absent::Absent,
+    code::{Code, CodeId, is_same},
     code_blob::{Blob, BlobKind, BlobLayout},
     code_cache::{CodeCacheLayout, CodeHeap},
     debug_info::DebugInfo,
@@ -31,63 +32,12 @@ const KEEP_GONE_NS: u64 = 30_000_000_000;
 const MAX_DEBUG_BYTES: usize = 64 << 20;
 /// Blocks nearer to each other than this are read together: for the kernel, a piece costs more than a few pages.
 const MAX_GAP_BYTES: u64 = 64 << 10;
+/// As much is read at once, whatever the heap's own records say.
+const MAX_RUN_BYTES: u64 = 4 << 20;
 /// Code that is first seen so long after an event was not surely there already: other code may have come and gone.
 const MAX_LAG_NS: u64 = 100_000_000;
-/// The smallest frame of a fixed size: return address and frame pointer.
-const MIN_FRAME_BYTES: u32 = 16;
 /// Names of blobs that are remembered by where their text is.
 const MAX_NAMES: usize = 10_000;
-
-/// The number of a block of generated code; none is given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CodeId(pub(super) u32);
-
-/// A block of generated code.
-#[derive(Debug)]
-pub(super) struct Code {
-    pub(super) blob: Blob,
-    pub(super) kind: BlobKind,
-    pub(super) name: Rc<[u8]>,
-    /// A method's debug information; `None` where it could not be copied yet.
-    pub(super) debug: Option<DebugInfo>,
-    /// When it was first seen.
-    since_ns: u64,
-    /// When it was last seen: for later events other code may be there.
-    seen_ns: u64,
-    /// When it was last asked for.
-    round: u32,
-    /// When it was last seen, and first seen to be gone; `None` while it is there.
-    gone: Option<(u64, u64)>,
-}
-
-impl Code {
-    fn contains(&self, pc: u64) -> bool {
-        (self.blob.code..self.blob.code_end).contains(&pc)
-    }
-
-    /// Whether it is a method of which it is not known what is inlined where.
-    pub(super) fn is_incomplete(&self) -> bool {
-        self.kind == BlobKind::Method && self.debug.is_none()
-    }
-
-    /// Whether a call may return to `pc`.
-    fn may_return_to(&self, pc: u64) -> bool {
-        match (&self.debug, self.kind) {
-            (Some(debug), BlobKind::Method) => {
-                self.blob.deopt.contains(&pc) || debug.is_exact((pc - self.blob.code) as u32)
-            }
-            // A compiler's buffer, say: when its thread ends, code comes in that place.
-            _ => self.has_rule(),
-        }
-    }
-
-    /// Whether it is known how to leave it for its caller.
-    pub(super) fn has_rule(&self) -> bool {
-        let needs_size =
-            matches!(self.kind, BlobKind::Method | BlobKind::NativeWrapper | BlobKind::Unknown);
-        self.blob.frame_bytes >= MIN_FRAME_BYTES || !needs_size
-    }
-}
 
 /// What a look at the code cache has shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -230,7 +180,10 @@ impl Journal {
         let len = self.cache.header as usize + self.layout.header;
         for heap in &self.heaps {
             let blocks = heap.blocks(memory)?;
-            for run in blocks.chunk_by(|&block, &next| next - block < MAX_GAP_BYTES) {
+            let is_near = |&block: &u64, &next: &u64| {
+                next - block < MAX_GAP_BYTES && block / MAX_RUN_BYTES == next / MAX_RUN_BYTES
+            };
+            for run in blocks.chunk_by(is_near) {
                 let (first, last) = (run[0], run[run.len() - 1]);
                 // The last block may be smaller than a method's header.
                 let end = (last + len as u64).min(heap.committed);
@@ -486,11 +439,4 @@ impl Journal {
         let is_late = self.now_ns > time_ns.saturating_add(MAX_LAG_NS);
         self.add(memory, blob, if is_late { self.now_ns } else { time_ns })
     }
-}
-
-/// Whether what is seen at a place is what was there before.
-fn is_same(old: &Blob, new: &Blob) -> bool {
-    (old.size, old.name, old.code, old.code_end, old.frame_bytes)
-        == (new.size, new.name, new.code, new.code_end, new.frame_bytes)
-        && (old.compile_id, old.method) == (new.compile_id, new.method)
 }

@@ -4,6 +4,7 @@
 
 mod absent;
 mod capture;
+mod code;
 mod code_blob;
 mod code_cache;
 mod debug_info;
@@ -30,11 +31,12 @@ mod vm_structs;
 mod vm_threads;
 
 pub use capture::{Capture, Recorder};
+pub use code::CodeId;
 pub use java_code::JavaCode;
 pub use java_frame::{
     Certainty, Execution, FrameKey, JavaFrame, NoStep, Registers, StackWords, Step,
 };
-pub use journal::{CodeChanges, CodeId};
+pub use journal::CodeChanges;
 pub use library::{Library, libjvm};
 pub use live::LiveMemory;
 pub use memory::{Memory, Unreadable};

@@ -4,10 +4,10 @@
 //! What a rule needs of the stack are a few words around the stack or frame pointer.
 
 use super::{
+    code::CodeId,
     code_blob::BlobKind,
     java_code::JavaCode,
     java_frame::{Certainty, FrameKey, NoStep, Registers, StackWords, Step},
-    journal::CodeId,
 };
 
 /// Instructions whose rules are remembered.

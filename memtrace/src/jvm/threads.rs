@@ -13,6 +13,8 @@ use super::{
 
 /// Threads that are read.
 const MAX_THREADS: usize = 65_536;
+/// Subclasses of `java.lang.Thread` whose fields are remembered; beyond, they are looked up anew.
+const MAX_CLASSES: usize = 1_000;
 
 /// What a thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -222,6 +224,9 @@ impl ThreadReader<'_> {
         }
         let field = |name| self.oops.field(self.memory, klass, "java/lang/Thread", name);
         let found = (field("name")?, field("tid")?);
+        if self.fields.threads.len() >= MAX_CLASSES {
+            self.fields.threads.clear();
+        }
         self.fields.threads.insert(klass, found);
         Ok(found)
     }

@@ -120,6 +120,9 @@ pub fn write_folded(now: &ThreadsNow, out: impl Write) -> io::Result<()> {
     let mut lines: BTreeMap<String, u64> = BTreeMap::new();
     for thread in &now.threads {
         let mut line = names::frame_of_thread(&thread.name, thread.tid);
+        if thread.taken == Taken::Running {
+            line.push_str(";[running]");
+        }
         line.push_str(names::how_it_begins(thread.quality));
         for frame in thread.frames.iter().rev() {
             line.push(';');
@@ -194,7 +197,7 @@ note: told
         let mut out = Vec::new();
         write_folded(&now(), &mut out).unwrap();
         let expected = "[a,\\n\\xff tid=12];a.B.run_[j];a.B.read0;libx.so+0x12;read 1\n\
-                        [a,\\n\\xff tid=13];[broken] 1\n";
+                        [a,\\n\\xff tid=13];[running];[broken] 1\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

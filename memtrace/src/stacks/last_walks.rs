@@ -2,14 +2,16 @@
 //! not changed since, goes on as the last one did.
 //!
 //! That holds because a step depends on nothing but the registers that the walk knows, the words that it reads, and the
-//! code. All three are compared, none is guessed at.
+//! code. The first two are compared. Java code can be replaced by other code at the same place, though not while a frame
+//! of it is on the stack: what is known of it counts for a tenth of a second, and only until some is found replaced.
 
 use memtrace_common::N_SHADOWS;
 
 use super::{
+    joining::{Known, Point, Visited},
     steps::Generation,
     tree::{Node, Tree},
-    walk::{Address, End, Known, Point, Visited},
+    walk::{Address, End},
 };
 
 /// What a walk depends on beside registers and stack.
@@ -23,6 +25,8 @@ pub(super) struct Circumstances {
     pub(super) generation: Generation,
     /// The version of what is known of the Java code.
     pub(super) java_version: (u32, u32),
+    /// Of the event's time: a walk is gone on with for no longer, for what is known of Java code gets old.
+    pub(super) tenth_of_second: u64,
 }
 
 /// The last walk through one thread's stack.

@@ -7,6 +7,7 @@
 
 mod intern;
 mod java;
+mod joining;
 mod kept;
 mod last_walks;
 mod look_through;
@@ -14,6 +15,7 @@ mod losses;
 mod modules;
 #[cfg(test)]
 mod oracle;
+mod process;
 mod rules;
 mod shadows;
 mod steps;
@@ -27,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::{EventHeader, Kind, MAX_STACK_BYTES, Regs, ThreadRegisters};
+use memtrace_common::{EventHeader, Kind, MAX_STACK_BYTES, ThreadRegisters};
 use rustc_hash::FxHashMap;
 
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
@@ -36,16 +38,17 @@ pub(crate) use kept::{MAX_FRAMES, MAX_STACKS};
 pub use look_through::look_through;
 pub use losses::Losses;
 
-use crate::{events::Event, jvm::NoStep, target::maps::Mapping};
-use java::{Java, Stepped};
+use crate::{events::Event, target::maps::Mapping};
+use joining::{Known, Point};
 use kept::Kept;
 use last_walks::{Circumstances, LastWalk};
-use modules::{Code, Files, Modules};
+use modules::Files;
+use process::{Process, ProcessCode};
 use shadows::Shadows;
-use steps::{Generation, Steps};
-use tree::{Node, Tree};
+use steps::Steps;
+use tree::Node;
 pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
-use walk::{Address, Break, CodeAt, End, Known, Place, Point, Snapshot};
+use walk::{Break, End, Snapshot};
 
 /// Processes that have ended and whose Java code could not be read; more are not told of.
 const MAX_UNREADABLE_JVMS: usize = 10;
@@ -66,18 +69,6 @@ pub struct Stacks {
     unreadable_jvms: BTreeMap<u32, String>,
     /// What could not be resolved.
     pub losses: Losses,
-}
-
-#[derive(Debug, Default)]
-struct Process {
-    modules: Modules,
-    /// Of `modules`; none yet where nothing was looked up since they changed.
-    generation: Option<Generation>,
-    java: Java,
-    tree: Tree,
-    /// The frames of an address, by its number in the tree, and whether one of them is a guess.
-    names: Vec<Option<(Box<[FrameId]>, bool)>>,
-    refreshed: Option<Instant>,
 }
 
 impl Stacks {
@@ -109,12 +100,19 @@ impl Stacks {
         self.start_anew_if_full(header.tgid);
         let mut points = std::mem::take(&mut self.scratch);
         let mut last = std::mem::take(self.last_walk(header));
-        let (end, n_kept) = self.walk(header, stack, &last, &mut points);
+        let before = self.circumstances(header);
+        let (mut end, mut n_kept) = self.walk(header, stack, &last, &mut points);
         let circumstances = self.circumstances(header);
+        if n_kept > 0 && circumstances != before {
+            // What the walk itself found out speaks against what was known.
+            points.clear();
+            (end, n_kept) = self.walk(header, stack, &LastWalk::default(), &mut points);
+        }
         let Process { tree, .. } = self.processes.entry(header.tgid).or_default();
         let node = last.replace(circumstances, n_kept, &points, tree);
         let is_whole = header.shadow != 0 && stack.len() as u64 == header.stack_used;
-        if is_whole && header.n_mends == 0 && matches!(end, End::First | End::Java) {
+        let is_steady = circumstances == before && header.n_mends == 0;
+        if is_whole && is_steady && matches!(end, End::First | End::Java) {
             last.keep(end);
         }
         *self.last_walk(header) = last;
@@ -136,6 +134,7 @@ impl Stacks {
             end_of_stack: header.regs.sp.wrapping_add(header.stack_used),
             generation: *generation.get_or_insert_with(|| steps.new_generation()),
             java_version: java.version(),
+            tenth_of_second: header.exit_ns / 100_000_000,
         }
     }
 
@@ -283,7 +282,8 @@ impl Stacks {
         points: &mut Vec<Point>,
     ) -> (End, usize) {
         let circumstances = self.circumstances(header);
-        let known = if header.shadow == 0 || header.n_mends > 0 {
+        // Of a stack whose other part never came nothing is known to be as it was.
+        let known = if header.shadow == 0 || header.n_mends > 0 || snapshot.cut {
             Known::NOTHING
         } else {
             // What was sent is what has changed.
@@ -302,6 +302,7 @@ impl Stacks {
         let Self { processes, kept, .. } = self;
         let process = processes.entry(tgid).or_default();
         if let Some(id) = process.tree.stack(node, end) {
+            kept.n_lost += u64::from(id == StackId::NOT_KEPT);
             return id;
         }
         let (mut frames, guess) = process.named(node, kept);
@@ -322,77 +323,6 @@ impl Stacks {
         let id = kept.stack(Stack { frames, quality });
         process.tree.set_stack(node, end, id);
         id
-    }
-}
-
-/// The code of a process, as the walk asks for it.
-struct ProcessCode<'a> {
-    modules: &'a Modules,
-    generation: Generation,
-    steps: &'a mut Steps,
-    java: &'a mut Java,
-    header: &'a EventHeader,
-}
-
-impl CodeAt for ProcessCode<'_> {
-    fn native(&mut self, pc: u64) -> steps::Step {
-        self.steps.at(self.modules, self.generation, pc)
-    }
-
-    fn java(
-        &mut self,
-        regs: &Regs,
-        word: impl Fn(u64) -> Option<u64>,
-    ) -> Option<Result<Stepped, NoStep>> {
-        // An event is one of native code; a thread that is stopped may have been in Java code.
-        let is_interrupted = *regs == self.header.regs;
-        self.java.step(regs, is_interrupted, self.header.exit_ns, word)
-    }
-}
-
-impl Process {
-    /// What was found at an address does not hold when other code lies there.
-    fn forget_if(&mut self, is_changed: bool) {
-        if is_changed {
-            self.generation = None;
-            self.tree = Tree::default();
-            self.names.clear();
-        }
-    }
-
-    /// The frames from `node` on, and whether one of them is a guess.
-    fn named(&mut self, node: Node, kept: &mut Kept) -> (Vec<FrameId>, bool) {
-        let Self { tree, names, java, modules, .. } = self;
-        let (mut frames, mut guess) = (Vec::new(), false);
-        for (number, address) in tree.frames(node) {
-            if names.len() <= number {
-                names.resize_with(number + 1, || None);
-            }
-            let (ids, is_guess) = names[number].get_or_insert_with(|| {
-                let frames = frames_at(address, java, modules);
-                let is_guess = address.guess || frames.iter().any(|frame| frame.guess);
-                (frames.into_iter().map(|frame| kept.frame(frame)).collect(), is_guess)
-            });
-            frames.extend_from_slice(ids);
-            guess |= *is_guess;
-        }
-        (frames, guess)
-    }
-}
-
-/// The frames that stand for `address`: more than one where methods were compiled into their caller.
-fn frames_at(address: Address, java: &mut Java, modules: &Modules) -> Vec<Frame> {
-    match address.place {
-        Place::Java(key) => java.frames(key, address.guess),
-        Place::Native(pc) => match modules.at(pc) {
-            Code::Module(module, in_file) => vec![Frame {
-                name: module.function(in_file),
-                kind: FrameKind::Native,
-                guess: address.guess,
-                source: Some((module.name.clone(), None)),
-            }],
-            _ => Vec::new(),
-        },
     }
 }
 

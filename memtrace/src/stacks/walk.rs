@@ -6,6 +6,7 @@ use memtrace_common::{MAX_MENDS, Mend, Regs};
 
 use super::{
     java::Stepped,
+    joining::{Known, Point, State},
     rules::{Cfa, Rule, Saved},
     steps::Step,
 };
@@ -77,64 +78,6 @@ pub(super) struct Address {
     pub(super) place: Place,
     /// Whether it was found by guessing.
     pub(super) guess: bool,
-}
-
-/// All that a walk knows at one frame, but for the stack and the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct State {
-    ip: u64,
-    sp: u64,
-    bp: u64,
-    bx: u64,
-    interrupted: bool,
-    guessing: bool,
-}
-
-/// A frame that was found.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Point {
-    pub(super) address: Address,
-    pub(super) state: State,
-    /// The lowest address of the stack that was read to get to its caller.
-    pub(super) lowest_read: u64,
-}
-
-/// A frame of an earlier walk.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Visited {
-    pub(super) state: State,
-    /// The lowest address of the stack that was read from there to the end of the walk.
-    pub(super) lowest_read: u64,
-}
-
-/// What is known from an earlier walk.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known<'a> {
-    /// Outermost first.
-    pub(super) visited: &'a [Visited],
-    /// How it ended.
-    pub(super) end: End,
-    /// From this address on the stack is the same.
-    pub(super) from: u64,
-}
-
-impl Known<'_> {
-    /// Nothing is known.
-    pub(super) const NOTHING: Known<'static> = Known { visited: &[], end: End::First, from: 0 };
-
-    /// How many frames of the earlier walk, from the outermost on, are those that a walk in this state would find.
-    fn joined(&mut self, state: &State) -> Option<usize> {
-        if state.sp < self.from {
-            return None;
-        }
-        while let [outer @ .., last] = self.visited
-            && last.state.sp < state.sp
-        {
-            self.visited = outer;
-        }
-        let last = self.visited.last()?;
-        (last.state == *state && last.lowest_read >= self.from).then_some(self.visited.len())
-    }
 }
 
 /// What lies at an instruction, by kind of code.
@@ -284,7 +227,6 @@ impl Walk<'_> {
     }
 
     fn java(&mut self, code: &mut impl CodeAt, found: &mut Option<Address>) -> Result<(), End> {
-        // All events are those of native code: only a stack that went wrong is interrupted in Java code.
         let stepped = code.java(&self.regs, |address| self.word(address).ok());
         let Stepped { frame, caller, guess } = match stepped {
             None => return Err(End::Java),
@@ -322,8 +264,9 @@ impl Walk<'_> {
             return Err(End::Broken(Break::Rule));
         }
         let caller = self.word(cfa.wrapping_sub(8))?;
-        self.regs.bp = self.saved(bp, cfa, old_bp)?;
-        self.regs.bx = self.saved(bx, cfa, old_bx)?;
+        // Both are told by the registers as they are here, before one of them changes.
+        let (bp, bx) = (self.saved(bp, cfa, old_bp)?, self.saved(bx, cfa, old_bx)?);
+        (self.regs.bp, self.regs.bx) = (bp, bx);
         self.regs.ip = caller;
         self.regs.sp = cfa;
         self.interrupted = false;

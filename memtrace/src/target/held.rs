@@ -11,7 +11,8 @@ use std::{
 
 use memtrace_common::{Regs, ThreadRegisters};
 
-/// How long a thread may take to stop. One that waits for a disk can't be stopped, and is let go of with memtrace's end.
+/// How long a thread may take to stop. One that waits for a disk can't be stopped; it is let go of when the thread ends
+/// that asked it to.
 const PATIENCE: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_micros(50);
 /// `PTRACE_EVENT_STOP` (include/uapi/linux/ptrace.h): it stopped because it was asked to, not for a signal.

@@ -4,12 +4,14 @@ mod taking;
 
 use std::{io::Write, process::ExitCode};
 
+use anyhow::anyhow;
+
 use super::{args::StacksArgs, failure::Failure, outputs};
 use crate::{
     jvm::{Look, ThreadNames},
     ledger::NameFrom,
     report::threads_now::{Taken, ThreadNow, ThreadsNow},
-    report::{json, threads_now},
+    report::{escape, json, threads_now},
     stacks::{Frame, FrameId, New, Stack, Stacks},
     target::{self, JavaHome},
     trace::{Jvm, Target},
@@ -22,6 +24,10 @@ pub(super) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
         return Err(Failure::new(error, hint));
     }
     let now = take(args.pid, args.freeze)?;
+    if args.folded {
+        // They have no place in folded stacks.
+        now.notes.iter().for_each(|note| eprintln!("memtrace: {}", escape::line(note)));
+    }
     outputs::to_stdout_by(|out: &mut dyn Write| {
         let written = if args.json {
             json::write_threads(&now, out)
@@ -37,7 +43,11 @@ pub(super) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
 
 fn take(pid: u32, freeze: bool) -> Result<ThreadsNow, Failure> {
     let mut taking = Taking::of_process(pid)?;
-    let copies = if freeze { taking.frozen() } else { taking.standing()? };
+    let copies = if freeze { taking.frozen()? } else { taking.standing()? };
+    if copies.is_empty() {
+        let why = taking.notes.first().map_or("no thread was found", String::as_str);
+        return Err(anyhow!("failed to take a stack of process {pid}: {why}").into());
+    }
     let mut resolved = Resolved::new(pid);
     let mut threads: Vec<ThreadNow> =
         copies.into_iter().map(|copied| resolved.thread(pid, copied)).collect();

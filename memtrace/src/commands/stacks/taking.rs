@@ -6,7 +6,7 @@
 
 use std::{thread, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use memtrace_common::ThreadRegisters;
 use rustc_hash::FxHashMap;
 
@@ -27,6 +27,8 @@ const MAX_ROUNDS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(5);
 /// The most that is copied of a stack.
 const MAX_STACK_BYTES: u64 = 1 << 20;
+/// What is told of single threads at the most.
+const MAX_NOTES: usize = 20;
 /// As the kernel side has them: how far the thread block may lie above the stack pointer, and the first frame.
 const MAX_TO_THREAD_BLOCK: u64 = 8 << 20;
 const MAX_TO_START: u64 = 1 << 30;
@@ -104,10 +106,20 @@ impl Taking {
     }
 
     /// All threads, each stopped as long as it is copied.
-    pub(super) fn frozen(&mut self) -> Vec<Copied> {
+    ///
+    /// They are held by a thread that ends with this: whatever happens, the kernel lets go then of what it still holds, be
+    /// it a thread that did not stop in time and does so later.
+    pub(super) fn frozen(&mut self) -> Result<Vec<Copied>> {
+        let taken = thread::scope(|scope| scope.spawn(|| self.take_frozen()).join());
+        taken.map_err(|_| anyhow!("failed to stop the threads of process {}", self.pid))
+    }
+
+    fn take_frozen(&mut self) -> Vec<Copied> {
         let mut taken = Vec::new();
         for tid in target::threads(self.pid) {
             match Held::stop(tid) {
+                // Its number may have passed to a thread of another process, which goes on at once.
+                Ok(_) if !target::threads(self.pid).contains(&tid) => {}
                 Ok(held) => {
                     let mut copied = self.copy(held.registers);
                     copied.is_consistent = true;
@@ -124,11 +136,15 @@ impl Taking {
     fn copy(&mut self, registers: ThreadRegisters) -> Copied {
         let sp = registers.regs.sp;
         let used = self.stack_used(sp, registers.fs_base);
-        let stack = self.stack(sp, used).unwrap_or_else(|| {
+        let stack = self.stack(sp, used).or_else(|| {
             // The thread may be younger than what is known of the map.
             self.maps = maps::read(self.pid).unwrap_or_default();
-            self.stack(sp, used).unwrap_or_default()
+            self.stack(sp, used)
         });
+        if stack.is_none() && self.notes.len() < MAX_NOTES {
+            self.notes.push(format!("failed to read the stack of thread {}", registers.tid));
+        }
+        let stack = stack.unwrap_or_default();
         Copied { registers, stack, used, time_ns: clock::now_ns(), is_consistent: false }
     }
 
