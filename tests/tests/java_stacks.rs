@@ -13,6 +13,7 @@ use std::{
 use memtrace_tests::{
     java::{Jdk, all_jdks, classes, system_jdk},
     memtrace::Memtrace,
+    own_mounts::own_mounts,
     report::{Report, Stack},
     said::Said,
     skip::{runs_all, skip},
@@ -262,7 +263,8 @@ fn own_namespaces() {
     let _turn = turn::together();
     for jdk in jdks() {
         let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]);
+        own_mounts(&mut unshare).args(["--propagation", "unchanged", "--mount-proc"]);
+        unshare.args(["--pid", "--fork", "--kill-child"]);
         if jdk.is_in_own_root() {
             unshare.env("MEMTRACE_TEST_USER", "65534:65533").arg(jdk.java());
         } else {
