@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
     thread::sleep,
@@ -245,13 +245,20 @@ fn innermost(pid: u32) -> u32 {
 }
 
 fn watch_wrapped(mut wrapper: Command, what: &str) {
+    // Another user can't get to the classes where they were built in root's home.
+    let folder = env::temp_dir().join(format!("memtrace-classes-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("anyone may write there");
+    for class in fs::read_dir(classes()).expect("they are built").flatten() {
+        fs::copy(class.path(), folder.join(class.file_name())).expect("both can be accessed");
+    }
     let mut subject =
-        Subject::start(wrapper.current_dir(classes()).args(["-cp", ".", "JavaStacks", "--wait"]));
+        Subject::start(wrapper.current_dir(&folder).args(["-cp", ".", "JavaStacks", "--wait"]));
     let pid = innermost(subject.pid());
     let tracing = Memtrace::of_process(pid).recorded().arg("--java-frames").attached();
     let said = subject.finish();
     let report = tracing.stop().report();
     assert!(subject.leave().success());
+    fs::remove_dir_all(&folder).expect("it was just made");
     assert_right(&report, &said, what);
     assert_virtual(&report, &said, what);
     assert_lost_nothing(&report, what);
