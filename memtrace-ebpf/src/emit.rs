@@ -1,6 +1,6 @@
 //! The one way out: an event with a copy of the stack, or a counted loss.
 
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_ringbuf_query};
+use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use memtrace_common::{
     Counter, EventHeader, Kind, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES,
 };
@@ -65,26 +65,8 @@ pub(crate) fn emit_with_stack(what: &What, thread: Option<&mut Thread>, wake: Wa
         return emit_whole(what, Some(&thread.nesting), fs_base, used, wake);
     };
     let event = Event { what, nesting: Some(&thread.nesting), fs_base, used };
-    if emit_change(&event, &compared, wake) {
+    if send_change(&event, &compared, wake) {
         compared.commit();
-    }
-}
-
-/// Hands over what has changed; tells whether there was room.
-#[inline(always)]
-fn emit_change(event: &Event<'_>, compared: &Compared, wake: Wake) -> bool {
-    if compared.n_changed <= STACK_CLASSES[1] as u64 {
-        send_change::<{ STACK_CLASSES[1] }>(event, compared, wake)
-    } else if compared.n_changed <= STACK_CLASSES[2] as u64 {
-        send_change::<{ STACK_CLASSES[2] }>(event, compared, wake)
-    } else if compared.n_changed <= STACK_CLASSES[3] as u64 {
-        send_change::<{ STACK_CLASSES[3] }>(event, compared, wake)
-    } else if compared.n_changed <= STACK_CLASSES[4] as u64 {
-        send_change::<{ STACK_CLASSES[4] }>(event, compared, wake)
-    } else if compared.n_changed <= STACK_CLASSES[5] as u64 {
-        send_change::<{ STACK_CLASSES[5] }>(event, compared, wake)
-    } else {
-        send_change::<{ STACK_CLASSES[6] }>(event, compared, wake)
     }
 }
 
@@ -131,33 +113,51 @@ fn send_whole<const N: usize>(event: &Event<'_>, wake: Wake) {
     });
 }
 
+/// Hands over what has changed of the stack; tells whether there was room.
 #[inline(always)]
-fn send_change<const N: usize>(event: &Event<'_>, compared: &Compared, wake: Wake) -> bool {
-    send::<N>(event, wake, |header, stack| {
-        let n = if compared.n_changed > N as u64 { N as u64 } else { compared.n_changed };
-        // SAFETY: there is room for N >= `n` bytes, and the shadow has as many.
-        unsafe { bpf_probe_read_kernel(stack.cast(), n as u32, compared.stack.cast()) };
-        header.stack_bytes = n as u32;
-        header.shadow = compared.number;
-        header.version = compared.version;
-    })
+fn send_change(event: &Event<'_>, compared: &Compared, wake: Wake) -> bool {
+    // SAFETY: it is the shadow's, which only this thread uses.
+    let header = unsafe { &mut *compared.header };
+    fill(header, event);
+    header.stack_bytes = compared.n_changed as u32;
+    header.shadow = compared.number;
+    header.version = compared.version;
+    let n = size_of::<EventHeader>() as u64 + compared.n_changed;
+    // SAFETY: the stack lies behind the header, and there is as much of it.
+    let result = unsafe {
+        let events = (&raw const EVENTS).cast_mut().cast();
+        bpf_ringbuf_output(events, compared.header.cast(), n, wake_flag(event.what, wake))
+    };
+    if result != 0 {
+        count(Counter::RING_FULL);
+    }
+    result == 0
 }
 
-/// Hands over an event whose `N` bytes of stack, and what the header says of them, `fill` writes.
+/// Hands over an event whose `N` bytes of stack, and what the header says of them, `copy` writes.
 #[inline(always)]
 fn send<const N: usize>(
     event: &Event<'_>,
     wake: Wake,
-    fill: impl FnOnce(&mut EventHeader, *mut u8),
-) -> bool {
+    copy: impl FnOnce(&mut EventHeader, *mut u8),
+) {
     let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else {
         count(Counter::RING_FULL);
-        return false;
+        return;
     };
     let record = entry.as_mut_ptr();
-    let what = event.what;
     // SAFETY: the entry is reserved; every field of the header is written, the stack is bytes.
     let header = unsafe { &mut (*record).header };
+    fill(header, event);
+    // SAFETY: the stack part lies inside the reserved record.
+    copy(header, unsafe { (&raw mut (*record).stack).cast::<u8>() });
+    entry.submit(wake_flag(event.what, wake));
+}
+
+/// Writes every field of the header, for an event without a stack.
+#[inline(always)]
+fn fill(header: &mut EventHeader, event: &Event<'_>) {
+    let what = event.what;
     header.enter_ns = what.enter_ns;
     header.exit_ns = what.exit_ns;
     header.args = what.args;
@@ -173,10 +173,6 @@ fn send<const N: usize>(
     header.stack_bytes = 0;
     header.shadow = 0;
     header.version = 0;
-    // SAFETY: the stack part lies inside the reserved record.
-    fill(header, unsafe { (&raw mut (*record).stack).cast::<u8>() });
-    entry.submit(wake_flag(what, wake));
-    true
 }
 
 /// Writes the return addresses that are hidden, the event's own last.

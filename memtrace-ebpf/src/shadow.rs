@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, Queue},
 };
-use memtrace_common::{N_SHADOWS, SHADOW_BYTES, SHADOW_STEP_BYTES};
+use memtrace_common::{EventHeader, N_SHADOWS, SHADOW_BYTES, SHADOW_STEP_BYTES};
 
 use crate::{opaque::opaque, threads::Thread};
 
@@ -34,7 +34,14 @@ pub(crate) struct Shadow {
     new_used: u64,
     /// How many of these have to be sent.
     n_changed: u64,
-    pair: [[u8; ROOM]; 2],
+    pair: [Copy; 2],
+}
+
+/// A stack, behind room for the header that it is sent with: both go in one piece.
+#[repr(C)]
+struct Copy {
+    header: EventHeader,
+    stack: [u8; ROOM],
 }
 
 #[map]
@@ -49,9 +56,9 @@ pub(crate) struct Compared {
     shadow: *mut Shadow,
     /// One more than the number of the shadow.
     pub(crate) number: u32,
-    /// The whole stack, [`SHADOW_BYTES`] at the most.
-    pub(crate) stack: *const u8,
-    /// How many bytes of it have to be sent.
+    /// Room for a header, and behind it the whole stack.
+    pub(crate) header: *mut EventHeader,
+    /// How many bytes of the stack have to be sent, [`SHADOW_BYTES`] at the most.
     pub(crate) n_changed: u64,
     /// The version that it makes.
     pub(crate) version: u32,
@@ -73,9 +80,12 @@ pub(crate) fn compare(thread: &mut Thread, sp: u64, used: u64) -> Option<Compare
         return None;
     }
     // SAFETY: both lie in the element.
-    let (old, new) = unsafe {
+    let (header, old, new) = unsafe {
         let pair = shadow.cast::<u8>().add(offset_of!(Shadow, pair));
-        (pair.add(turn as usize * ROOM), pair.add((turn as usize ^ 1) * ROOM))
+        let old = pair.add(turn as usize * size_of::<Copy>());
+        let new = pair.add((turn as usize ^ 1) * size_of::<Copy>());
+        let stack = offset_of!(Copy, stack);
+        (new.cast::<EventHeader>(), old.add(stack), new.add(stack))
     };
     // SAFETY: `used` is no more than the room; the helper checks the source.
     if unsafe { bpf_probe_read_user(new.cast(), used as u32, sp as *const _) } != 0 {
@@ -88,7 +98,8 @@ pub(crate) fn compare(thread: &mut Thread, sp: u64, used: u64) -> Option<Compare
         (&raw const (*shadow).n_changed).read_volatile()
     };
     let number = thread.shadow as u32;
-    Some(Compared { shadow, number, stack: new, n_changed, version: version.wrapping_add(1) })
+    let n_changed = if n_changed > SHADOW_BYTES as u64 { SHADOW_BYTES as u64 } else { n_changed };
+    Some(Compared { shadow, number, header, n_changed, version: version.wrapping_add(1) })
 }
 
 impl Compared {
