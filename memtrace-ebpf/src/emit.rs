@@ -58,9 +58,12 @@ pub(crate) fn emit(what: &What, wake: Wake) {
 /// only the rest.
 #[inline(always)]
 pub(crate) fn emit_with_stack(what: &What, thread: Option<&mut Thread>, wake: Wake) {
-    let fs_base = task::fs_base();
+    let Some(thread) = thread else {
+        let fs_base = task::fs_base();
+        return emit_whole(what, None, fs_base, stack_used(what.regs.sp, fs_base), wake);
+    };
+    let fs_base = thread.fs_base();
     let used = stack_used(what.regs.sp, fs_base);
-    let Some(thread) = thread else { return emit_whole(what, None, fs_base, used, wake) };
     let Some(compared) = shadow::compare(thread, what.regs.sp, used) else {
         return emit_whole(what, Some(&thread.nesting), fs_base, used, wake);
     };

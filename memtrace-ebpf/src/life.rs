@@ -51,6 +51,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     if old_tid as u32 != ids.tid {
         threads::forget(old_tid as u32);
     }
+    if let Some(thread) = threads::get(ids.tid) {
+        thread.forget_stack();
+    }
     debug!(&ctx, "exec: {}", ids.tgid);
     emit(&life(Kind::EXEC, ids, [old_tid as u64, 0, 0, 0, 0]), Wake::Now);
     0

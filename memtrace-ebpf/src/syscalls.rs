@@ -25,57 +25,58 @@ const MAX_ERRNO: u64 = 4095;
 /// Remembers when a call began.
 #[tracepoint]
 pub fn sys_enter(ctx: TracePointContext) -> u32 {
-    enter(&ctx);
+    if let Some(kind) = kind_of(&ctx) {
+        enter(kind);
+    }
     0
 }
 
 /// Emits the call that returns.
 #[tracepoint]
 pub fn sys_exit(ctx: TracePointContext) -> u32 {
-    exit(&ctx);
+    if let Some(kind) = kind_of(&ctx) {
+        // SAFETY: the record has the result there.
+        let result = unsafe { ctx.as_ptr().byte_add(RESULT).cast::<u64>().read_volatile() };
+        exit(kind, result);
+    }
     0
 }
 
 #[inline(always)]
-fn enter(ctx: &TracePointContext) -> Option<()> {
+fn enter(kind: Kind) {
     let ids = current_ids();
-    target(ids.tgid)?;
-    if !is_on() {
-        return None;
+    let known = threads::get(ids.tid);
+    if !threads::is_wanted(known.as_deref(), ids.tgid) {
+        return;
     }
-    let kind = kind_of(ctx)?;
-    let thread = threads::get_or_add(ids.tid)?;
+    let Some(thread) = known.or_else(|| threads::get_or_add(ids.tid)) else { return };
     if thread.kind != 0 {
         count(Counter::EXIT_MISSED);
     }
     thread.kind = kind.0 as u64;
     // SAFETY: the helper has no preconditions.
     thread.enter_ns = unsafe { bpf_ktime_get_ns() };
-    Some(())
 }
 
 #[inline(always)]
-fn exit(ctx: &TracePointContext) -> Option<()> {
+fn exit(kind: Kind, result: u64) {
     let ids = current_ids();
-    // Only threads of traced processes are there, and only after their first call: one look-up does for both.
     let Some(thread) = threads::get(ids.tid) else {
-        target(ids.tgid)?;
-        count(Counter::UNDER_WAY);
-        return None;
+        if target(ids.tgid).is_some() {
+            count(Counter::UNDER_WAY);
+        }
+        return;
     };
-    let kind = kind_of(ctx)?;
     if thread.kind != kind.0 as u64 {
         if is_on() {
             count(Counter::ENTRY_MISSED);
         }
-        return None;
+        return;
     }
     thread.kind = 0;
-    // SAFETY: the record has the result there.
-    let result = unsafe { ctx.as_ptr().byte_add(RESULT).cast::<u64>().read_volatile() };
     if result > u64::MAX - MAX_ERRNO {
         count_failed(kind);
-        return None;
+        return;
     }
     let regs = syscall_regs();
     let what = What {
@@ -90,7 +91,6 @@ fn exit(ctx: &TracePointContext) -> Option<()> {
         own_mend: Mend { slot: 0, return_address: 0 },
     };
     emit_with_stack(&what, Some(thread), wake_for(kind, &what.args));
-    Some(())
 }
 
 /// What user space must look at the process for, while it is as it is: a library that was mapped, a segment's size.

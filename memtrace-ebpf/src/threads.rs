@@ -4,9 +4,11 @@ use aya_ebpf::{macros::map, maps::HashMap};
 use memtrace_common::Counter;
 
 use crate::{
-    counters::count,
+    counters::{count, is_on},
+    maps::target,
     nesting::{self, Nesting},
     shadow,
+    task,
 };
 
 /// One thread. Only the thread itself writes it, in programs that run on its behalf.
@@ -19,13 +21,39 @@ pub(crate) struct Thread {
     pub(crate) kind: u64,
     /// One more than the number of its shadow, 0 if it has none.
     pub(crate) shadow: u64,
+    /// Its fs base when it was first asked for, 0 before that.
+    fs_base: u64,
     pub(crate) nesting: Nesting,
 }
 
 #[map]
 static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
 
-const NEW: Thread = Thread { enter_ns: 0, kind: 0, shadow: 0, nesting: nesting::EMPTY };
+const NEW: Thread = Thread { enter_ns: 0, kind: 0, shadow: 0, fs_base: 0, nesting: nesting::EMPTY };
+
+impl Thread {
+    /// The current thread's fs base, which does not change once its stack is in use.
+    #[inline(always)]
+    pub(crate) fn fs_base(&mut self) -> u64 {
+        if self.fs_base == 0 {
+            self.fs_base = task::fs_base();
+        }
+        self.fs_base
+    }
+
+    /// The thread has a new image, and with it another stack.
+    #[inline(always)]
+    pub(crate) fn forget_stack(&mut self) {
+        self.fs_base = 0;
+    }
+}
+
+/// Whether what a thread of process `tgid` does is to be taken note of. Only threads of traced processes are `known`, and
+/// after their first call all of these: one look-up does for both.
+#[inline(always)]
+pub(crate) fn is_wanted(known: Option<&Thread>, tgid: u32) -> bool {
+    (known.is_some() || target(tgid).is_some()) && is_on()
+}
 
 /// What is remembered of thread `tid`.
 #[inline(always)]

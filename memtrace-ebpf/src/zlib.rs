@@ -10,9 +10,8 @@ use aya_ebpf::{
 use memtrace_common::{Counter, Kind, Mend};
 
 use crate::{
-    counters::{count, is_on},
+    counters::count,
     emit::{Wake, What, emit, emit_with_stack},
-    maps::target,
     nesting::Call,
     task::{Ids, current_ids, regs_of},
     threads,
@@ -22,7 +21,8 @@ use crate::{
 #[uprobe]
 pub fn stream_init(ctx: ProbeContext) -> u32 {
     let ids = current_ids();
-    if target(ids.tgid).is_none() || !is_on() {
+    let known = threads::get(ids.tid);
+    if !threads::is_wanted(known.as_deref(), ids.tgid) {
         return 0;
     }
     // SAFETY: the context is the kernel's saved registers.
@@ -41,7 +41,7 @@ pub fn stream_init(ctx: ProbeContext) -> u32 {
         argument: regs.rdi,
         kind: cookie(&ctx),
     };
-    if let Some(thread) = threads::get_or_add(ids.tid) {
+    if let Some(thread) = known.or_else(|| threads::get_or_add(ids.tid)) {
         thread.nesting.push(call);
     }
     0
@@ -54,14 +54,16 @@ pub fn stream_init(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn stream_opens(ctx: ProbeContext) -> u32 {
     let ids = current_ids();
-    if target(ids.tgid).is_none() || !is_on() {
+    let known = threads::get(ids.tid);
+    if !threads::is_wanted(known.as_deref(), ids.tgid) {
         return 0;
     }
     // SAFETY: the context is the kernel's saved registers.
     let regs = unsafe { &*ctx.regs };
     let mut what = event(ids, regs, Kind(cookie(&ctx) as u32), 0);
     what.result = regs.rdi;
-    emit_with_stack(&what, threads::get_or_try_add(ids.tid), Wake::Later);
+    let thread = known.or_else(|| threads::get_or_try_add(ids.tid));
+    emit_with_stack(&what, thread, Wake::Later);
     0
 }
 
@@ -89,7 +91,8 @@ pub fn stream_init_return(ctx: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn stream_end(ctx: ProbeContext) -> u32 {
     let ids = current_ids();
-    if target(ids.tgid).is_none() || !is_on() {
+    let known = threads::get(ids.tid);
+    if !threads::is_wanted(known.as_deref(), ids.tgid) {
         return 0;
     }
     // SAFETY: the context is the kernel's saved registers.
