@@ -7,8 +7,7 @@ use crate::{
     counters::{count, is_on},
     maps::target,
     nesting::{self, Nesting},
-    shadow,
-    task,
+    shadow, task,
 };
 
 /// One thread. Only the thread itself writes it, in programs that run on its behalf.

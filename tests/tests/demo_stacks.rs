@@ -115,7 +115,7 @@ fn assert_scanned(stack: &Stack) {
 #[test]
 fn whole_and_legal() {
     let _turn = turn::alone();
-    let memtrace = Memtrace::with_json().arg("--java-frames").arg("--").arg(system_jdk().java());
+    let memtrace = Memtrace::with_json().arg("--").arg(system_jdk().java());
     let memtrace = memtrace.args(JVM_OPTIONS).arg("-Ddemo.once=true").arg("-jar").arg(jar());
     let report = memtrace.run().report();
     // Maps are read again where the kernel's word of them was lost: that costs no event.

@@ -63,12 +63,13 @@ fn ended_by_the_jvm() {
     }
 }
 
-/// Each Inflater was opened by the JNI function, called from Java.
+/// Without Java's frames each Inflater was opened by the JNI function, called from Java.
 #[test]
 fn opened_from_java() {
     let _turn = turn::together();
     for jdk in jdks() {
-        let watched = watch_inflaters(&jdk, &["2000", "0", "0", "hold"]);
+        let arguments = ["2000", "0", "0", "hold"];
+        let watched = watch_java(&jdk, "Inflaters", &arguments, &["--no-java-frames"]);
         let opener = watched.report.thread_named("opener").tid;
         let mut n = 0;
         for stack in watched.report.stacks("inflaters") {
@@ -82,13 +83,13 @@ fn opened_from_java() {
     }
 }
 
-/// With Java's frames told apart, each Inflater's stack goes from the thread's first frame by way of every method.
+/// Each Inflater's stack goes from the thread's first frame by way of every method.
 #[test]
 fn java_frames() {
     let _turn = turn::together();
     for jdk in jdks() {
         let arguments = ["2000", "0", "0", "hold"];
-        let report = watch_java(&jdk, "Inflaters", &arguments, &["--java-frames"]).report;
+        let report = watch_java(&jdk, "Inflaters", &arguments, &[]).report;
         let opener = report.thread_named("opener").tid;
         let mut n = 0;
         for stack in report.stacks("inflaters").iter().filter(|stack| stack.tid == opener) {
@@ -110,12 +111,15 @@ fn java_frames() {
     }
 }
 
-/// Every growth of an arena inside an Inflater's opening shows the whole way from `[java]` to mprotect.
+/// Every growth of an arena inside an Inflater's opening shows the whole way from Java to mprotect.
 #[test]
 fn growth_inside_inflater_init() {
     let _turn = turn::together();
-    for jdk in jdks() {
-        let report = watch_inflaters(&jdk, &["2000", "0", "0", "hold"]).report;
+    for (jdk, options) in
+        jdks().into_iter().flat_map(|jdk| [(jdk.clone(), &[][..]), (jdk, &["--no-java-frames"])])
+    {
+        let arguments = ["2000", "0", "0", "hold"];
+        let report = watch_java(&jdk, "Inflaters", &arguments, options).report;
         let mut stacks = report.stacks("mapped");
         stacks.retain(|stack| stack.frames.iter().any(|frame| frame == INIT));
         // A stream has more than 7 KB of state, so that 2000 are more than 13 MB.
@@ -131,7 +135,10 @@ fn growth_inside_inflater_init() {
                 ["mprotect", "__mprotect", "mmap", "mmap64", "__mmap"].contains(&last),
                 "{frames:#?}"
             );
-            assert_from_java(&stack.frames[..=init]);
+            match options {
+                [] => assert_eq!(frames[init - 1], "java.util.zip.Inflater.init", "{frames:#?}"),
+                _ => assert_from_java(&stack.frames[..=init]),
+            }
         }
         assert_eq!(report.stacks_that_are("broken"), 0, "{jdk:?}");
         assert_eq!(report.stacks_that_are("truncated"), 0, "{jdk:?}");
@@ -181,15 +188,14 @@ fn assert_from_java(frames: &[String]) {
     assert_eq!(frames.iter().filter(|frame| *frame == "[java]").count(), 1, "{frames:#?}");
 }
 
-/// With `--java-frames` the very first stacks of a JVM that starts have its methods, with their lines.
+/// The very first stacks of a JVM that starts have its methods, with their lines.
 #[test]
 fn java_frames_of_a_jvm_that_starts() {
     let _turn = turn::together();
     for jdk in all_jdks() {
         let (java, classes) = (jdk.java(), classes());
         let arguments = ["-cp", classes.to_str().unwrap(), "ThreadsThatEnd"];
-        let memtrace = Memtrace::with_json().arg("--java-frames");
-        let report = memtrace.command(java, &arguments).run().report();
+        let report = Memtrace::with_json().command(java, &arguments).run().report();
         let stacks = report.value()["stacks"].as_array().unwrap();
         let openings: Vec<_> = stacks.iter().filter(|row| row["metric"] == "inflaters").collect();
         assert!(openings.len() >= 4, "{jdk:?}: {stacks:?}");

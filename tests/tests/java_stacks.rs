@@ -31,7 +31,7 @@ fn jdks() -> Vec<Jdk> {
 
 fn watched(jdk: &Jdk, options: &[&str]) -> (Said, Report) {
     let subject = Subject::ready_java(jdk, options, "JavaStacks", &[]);
-    let watched = watch_subject(subject, &["--java-frames"]);
+    let watched = watch_subject(subject, &[]);
     (watched.said, watched.report)
 }
 
@@ -196,8 +196,7 @@ fn walked_late() {
     for jdk in jdks() {
         let options = ["-XX:ReservedCodeCacheSize=5m", "-Xmx64m"];
         let mut subject = Subject::ready_java(&jdk, &options, "JavaStacks", &[]);
-        let tracing =
-            Memtrace::of_process(subject.pid()).recorded().arg("--java-frames").attached();
+        let tracing = Memtrace::of_process(subject.pid()).recorded().attached();
         subject.begin();
         for _ in 0..4 {
             tracing.signal(libc::SIGSTOP);
@@ -226,7 +225,7 @@ fn starting_jvm() {
             subject.begin();
             sleep(Duration::from_millis(delay_ms));
             let pid = subject.pid();
-            let tracing = Memtrace::of_process(pid).recorded().arg("--java-frames").attached();
+            let tracing = Memtrace::of_process(pid).recorded().attached();
             subject.hear_until("ready");
             let said = subject.finish();
             let report = tracing.stop().report();
@@ -254,7 +253,7 @@ fn watch_wrapped(mut wrapper: Command, what: &str) {
     let mut subject =
         Subject::start(wrapper.current_dir(&folder).args(["-cp", ".", "JavaStacks", "--wait"]));
     let pid = innermost(subject.pid());
-    let tracing = Memtrace::of_process(pid).recorded().arg("--java-frames").attached();
+    let tracing = Memtrace::of_process(pid).recorded().attached();
     let said = subject.finish();
     let report = tracing.stop().report();
     assert!(subject.leave().success());
@@ -305,8 +304,7 @@ fn replaced_libjvm() {
         if is_replaced {
             fs::write(&library, b"\x7fELF is what it begins with").unwrap();
         }
-        let tracing =
-            Memtrace::of_process(subject.pid()).recorded().arg("--java-frames").attached();
+        let tracing = Memtrace::of_process(subject.pid()).recorded().attached();
         let said = subject.finish();
         let report = tracing.stop().report();
         assert!(subject.leave().success());

@@ -132,7 +132,7 @@ fn java_names_of_a_jvm_that_starts() {
 #[test]
 fn jvm_without_tables() {
     let _turn = turn::together();
-    for options in [&[][..], &["--java-frames"]] {
+    for options in [&[][..], &["--no-java-frames"]] {
         let watched = watch("fake_jvm", &[], options);
         let text = &watched.outcome.stdout;
         let lines = text.lines().filter(|line| line.contains("can't be read from outside"));

@@ -91,12 +91,13 @@ pub(crate) struct TraceArgs {
     #[arg(long)]
     pub(crate) zlib: bool,
 
-    /// Show the frames of Java code, too, not only `[java]`
+    /// Show the Java part of each stack as one frame, `[java]`
     ///
-    /// They are read from the JVM's memory, without its knowing: class, method, and whether it was compiled (`_[j]`),
-    /// compiled into its caller (`_[i]`) or interpreted (`_[0]`). JDK 8 to 26.
+    /// Otherwise its frames are read from the JVM's memory, without its knowing: class, method, and whether it was
+    /// compiled (`_[j]`), compiled into its caller (`_[i]`) or interpreted (`_[0]`). JDK 8 to 26. This option leaves that
+    /// out and takes memtrace half the time.
     #[arg(long)]
-    pub(crate) java_frames: bool,
+    pub(crate) no_java_frames: bool,
 
     /// Run the started command as this user
     ///

@@ -63,7 +63,7 @@ impl Session {
         Self {
             processes: Processes::new(root, probes),
             zlib: args.zlib,
-            java_frames: args.java_frames,
+            java_frames: !args.no_java_frames,
             meaning: Meaning::default(),
             window: Window::new(),
             records,
