@@ -54,20 +54,25 @@ impl<'a> Functions<'a> {
         caller: &impl ObjectSymbol<'s>,
         callee: &str,
     ) -> Option<u64> {
-        let (start, size) = (caller.address(), caller.size());
-        let code = self.code_at(start, size).filter(|_| size <= MAX_FUNCTION_BYTES)?;
+        let code = self.code_of(caller)?;
         let (addresses, slots) = (self.addresses(callee), self.slots(callee));
         let leads_to_callee = |address: u64| {
             addresses.contains(&address)
                 || self.linked_at(address).is_some_and(|slot| slots.contains(&slot))
         };
-        let mut found = Decoder::with_ip(64, code, start, DecoderOptions::NONE)
+        let mut found = Decoder::with_ip(64, code, caller.address(), DecoderOptions::NONE)
             .into_iter()
             .filter(|call| call.code() == Code::Call_rel32_64)
             .filter(|call| leads_to_callee(call.near_branch_target()))
             .map(|call| call.ip());
         let first = found.next()?;
         found.next().is_none().then_some(first)
+    }
+
+    /// The code of a function, unless it is too long to be searched.
+    pub(super) fn code_of<'s>(&self, function: &impl ObjectSymbol<'s>) -> Option<&'a [u8]> {
+        let size = function.size();
+        self.code_at(function.address(), size).filter(|_| size <= MAX_FUNCTION_BYTES)
     }
 
     /// Where functions of this name are defined.

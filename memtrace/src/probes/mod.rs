@@ -15,6 +15,7 @@ mod kernel_offsets;
 mod links;
 mod misses;
 mod obstacle;
+mod placement;
 mod registers;
 mod ring;
 mod tracefs;

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use memtrace_common::Kind;
 use object::{Object, ObjectSegment, ObjectSymbol};
 
-use super::call_sites::Functions;
+use super::{call_sites::Functions, placement};
 use crate::target::{
     Library,
     elf_parts::{self, Parts},
@@ -80,9 +80,17 @@ fn site(
     let symbol =
         elf.dynamic_symbols().find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))?;
     let call = opener(kind).and_then(|callee| functions.only_call(&symbol, callee));
-    let (role, address) =
-        call.map_or((role, symbol.address()), |call_address| (Role::Opens, call_address));
+    let (role, address) = match call {
+        Some(call_address) => (Role::Opens, call_address),
+        None => (role, entry_place(functions, &symbol)),
+    };
     Some(Site { role, kind, file_offset: file_offset(elf, address)? })
+}
+
+/// Where entries of a function are best probed.
+fn entry_place<'a>(functions: &Functions<'_>, symbol: &impl ObjectSymbol<'a>) -> u64 {
+    let entry = symbol.address();
+    functions.code_of(symbol).map_or(entry, |code| placement::of_entry(code, entry))
 }
 
 /// Where the code at `address` lies in the file.
