@@ -3,8 +3,8 @@
 //! In: a recording, at its end or under way. Out: one JSON document; sizes are bytes, times seconds, counts whole
 //! numbers. What was not measured is absent. Keys may be added within a schema number; a change of meaning changes it.
 
+mod layout;
 mod shape;
-mod terminal_safe;
 mod threads;
 
 use std::io::{self, BufWriter, Write};
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 
 use crate::trace::Recording;
-use terminal_safe::TerminalSafe;
+use layout::Layout;
 pub use threads::write_threads;
 
 /// Writes everything that `recording` says, piece by piece: the document may be much larger than the recording.
@@ -23,7 +23,7 @@ pub use threads::write_threads;
 /// Only those of `out`.
 pub fn write(recording: &Recording, out: impl Write) -> io::Result<()> {
     let mut out = BufWriter::new(out);
-    let mut serializer = Serializer::with_formatter(&mut out, TerminalSafe::default());
+    let mut serializer = Serializer::with_formatter(&mut out, Layout::default());
     shape::Report::of(recording).serialize(&mut serializer)?;
     out.write_all(b"\n")?;
     out.flush()

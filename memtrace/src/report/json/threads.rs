@@ -13,8 +13,8 @@ use super::{
         escape, names,
         threads_now::{Taken, ThreadNow, ThreadsNow, quality},
     },
+    layout::Layout,
     shape::{SCHEMA, Target},
-    terminal_safe::TerminalSafe,
 };
 use crate::stacks::{Frame, FrameKind};
 
@@ -68,7 +68,7 @@ pub fn write_threads(now: &ThreadsNow, out: impl Write) -> io::Result<()> {
         threads: now.threads.iter().map(thread).collect(),
     };
     let mut out = BufWriter::new(out);
-    document.serialize(&mut Serializer::with_formatter(&mut out, TerminalSafe::default()))?;
+    document.serialize(&mut Serializer::with_formatter(&mut out, Layout::default()))?;
     out.write_all(b"\n")?;
     out.flush()
 }

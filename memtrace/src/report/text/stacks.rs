@@ -1,5 +1,7 @@
 //! The part of the end screen about stacks.
 
+use std::ops::Range;
+
 use super::{Screen, names, units};
 use crate::{
     ledger::{Metric, StackRow, Unit},
@@ -11,8 +13,12 @@ use crate::{
 const MAX_STACKS: usize = 3;
 /// Frames of a stack; of a deeper one, the innermost and the outermost.
 const MAX_FRAMES: usize = 8;
-/// Outermost frames of a stack that is too deep.
+/// Outermost frames of a stack that is too deep, and of the methods in one.
 const N_OUTERMOST: usize = 3;
+/// Innermost frames of the methods in a stack that is too deep.
+const N_INNERMOST: usize = MAX_FRAMES - 1 - N_OUTERMOST;
+/// Frames of native code between the call and the first method: what Java called, and by which way it got to the call.
+const N_CALLED: usize = 3;
 /// Columns that a frame's name gets at most, so that a stack is a few lines.
 const FRAME: usize = 40;
 /// Columns that a Java frame gets with its line: the end of it says where it is, the package is left out first.
@@ -60,18 +66,42 @@ fn about(recording: &Recording, metric: Metric, row: &StackRow) -> String {
 }
 
 fn frames(recording: &Recording, row: &StackRow) -> Vec<String> {
-    let mut frames: Vec<_> = recording
-        .frames_of(row.stack)
-        // The arrow divides frames; no name holds one.
-        .map(|frame| shown(frame).replace('←', "<-"))
-        .collect();
+    let mut frames: Vec<&Frame> = recording.frames_of(row.stack).collect();
     frames.reverse();
-    if frames.len() > MAX_FRAMES {
-        let left_out = MAX_FRAMES - N_OUTERMOST - 1..frames.len() - N_OUTERMOST;
-        let line = format!("… {} more frames …", left_out.len());
-        frames.splice(left_out, [line]);
+    let is_method: Vec<bool> = frames.iter().map(|frame| frame.kind.is_method()).collect();
+    let mut lines = Vec::new();
+    let mut next = 0;
+    for part in parts(&is_method) {
+        match part.start - next {
+            0 => {}
+            1 => lines.push(line(frames[next])),
+            n => lines.push(format!("… {} …", units::things(n as u64, "more frame"))),
+        }
+        next = part.end;
+        lines.extend(frames[part].iter().map(|frame| line(frame)));
     }
-    frames
+    lines
+}
+
+/// Which frames of a stack are shown, the innermost being the first: of native code alone the two ends; of Java's the
+/// call, what Java called, and both ends of the methods. The last part is empty and at the end.
+fn parts(is_method: &[bool]) -> [Range<usize>; 4] {
+    let n = is_method.len();
+    let Some(first) = is_method.iter().position(|&is| is) else {
+        let is_deep = n > MAX_FRAMES;
+        let (innermost, outermost) = if is_deep { (N_INNERMOST, n - N_OUTERMOST) } else { (n, n) };
+        return [0..innermost, outermost..n, n..n, n..n];
+    };
+    let end = is_method.iter().rposition(|&is| is).map_or(n, |last| last + 1);
+    let called = first.saturating_sub(N_CALLED);
+    let innermost = end.min(first + N_INNERMOST);
+    let outermost = end.saturating_sub(N_OUTERMOST).max(innermost);
+    [0..called.min(1), called..innermost, outermost..end, n..n]
+}
+
+// The arrow divides frames; no name holds one.
+fn line(frame: &Frame) -> String {
+    shown(frame).replace('←', "<-")
 }
 
 /// A method of Java with its line, anything else by its name.
@@ -87,5 +117,33 @@ fn value(metric: Metric, value: u64) -> String {
     match metric.unit() {
         Unit::Bytes => units::bytes(value),
         Unit::Count => units::count(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stack with its innermost frame first, `n` for native code and `J` for a method; what is left out is a point.
+    #[test]
+    fn what_is_shown() {
+        let cases = [
+            ("", ""),
+            ("nnnnnnnn", "nnnnnnnn"),
+            ("nnnnnnnnnn", "nnnn...nnn"),
+            ("nJn", "nJ."),
+            ("nnnnnJJ", "n.nnnJJ"),
+            ("nnnnnnJJnJ", "n..nnnJJnJ"),
+            ("nnJJJJJJJJJJnnn", "nnJJJJ...JJJ..."),
+            ("JJJJJJJJJJ", "JJJJ...JJJ"),
+        ];
+        for (stack, expected) in cases {
+            let is_method: Vec<bool> = stack.chars().map(|c| c == 'J').collect();
+            let mut shown = vec![b'.'; stack.len()];
+            for part in parts(&is_method) {
+                shown[part.clone()].copy_from_slice(&stack.as_bytes()[part]);
+            }
+            assert_eq!(String::from_utf8(shown).unwrap(), expected, "{stack}");
+        }
     }
 }
