@@ -9,6 +9,8 @@
 //! place that was used again for a block of the same size looks the same in every smaller record that HotSpot keeps.
 //! Headers lie a few KiB apart, so the heaps are read whole: that costs a fifth of one piece for each header.
 
+mod look_again;
+
 use std::{ops::Range, rc::Rc};
 
 use rustc_hash::FxHashMap;
@@ -300,18 +302,19 @@ impl Journal {
         if let Some(id) = known {
             self.complete(memory, id);
         }
-        let current = match known {
+        let seen = match known {
             Some(id) if self.seen_until(memory, id, time_ns).is_some() => Some(id),
-            // What was freed since the event, and not used again, was there.
-            Some(id) => self.look(memory, pc, time_ns).or(Some(id)),
-            None => self.look(memory, pc, time_ns),
+            _ => self.look(memory, pc, time_ns),
         };
+        // What is not there any more, or can't be looked at any more, was perhaps gone before the event.
+        let current = seen.or(known);
         if let Some(id) = current
             && let Some(code) = self.codes.get(&id.0)
             && code.since_ns <= time_ns
         {
-            let since_ns = (!code.is_incomplete()).then_some(code.since_ns);
-            return Some(Found { id, since_ns, until_ns: code.seen_ns, is_doubtful: false });
+            let is_sure = seen.is_some();
+            let since_ns = (is_sure && !code.is_incomplete()).then_some(code.since_ns);
+            return Some(Found { id, since_ns, until_ns: code.seen_ns, is_doubtful: !is_sure });
         }
         // The event is older than what is there now: what was there then, or might have been?
         let mut candidates: Vec<CodeId> = Vec::new();
@@ -342,101 +345,9 @@ impl Journal {
         Some(Found { id, since_ns: None, until_ns: 0, is_doubtful })
     }
 
-    /// Until when the block with number `id` is known to be there, if that is no earlier than `time_ns`: looks at it if it
-    /// was not seen since.
-    pub(super) fn seen_until(
-        &mut self,
-        memory: &dyn Memory,
-        id: CodeId,
-        time_ns: u64,
-    ) -> Option<u64> {
-        let code = self.codes.get_mut(&id.0).filter(|code| code.gone.is_none())?;
-        if code.round != self.round {
-            code.round = self.round;
-            self.asked.push(id);
-        }
-        if time_ns > code.seen_ns {
-            self.look_again(memory, id, time_ns);
-        }
-        let seen_ns = self.codes.get(&id.0)?.seen_ns;
-        (time_ns <= seen_ns).then_some(seen_ns)
-    }
-
-    /// Looks whether the block with number `id` is still there; when time has gone on, whether all are that were asked for
-    /// since the last time, for these will be asked for again.
-    fn look_again(&mut self, memory: &dyn Memory, id: CodeId, time_ns: u64) {
-        let mut ids = vec![id];
-        if self.now_ns > self.looked_ns {
-            self.looked_ns = self.now_ns;
-            self.round = self.round.wrapping_add(1);
-            ids = std::mem::take(&mut self.asked);
-        }
-        let len = (self.cache.header + self.layout.header as u64) as usize;
-        let block = |id: &CodeId| Some(self.codes.get(&id.0)?.blob.address - self.cache.header);
-        let blocks: Vec<u64> = ids.iter().map(|id| block(id).unwrap_or(0)).collect();
-        let mut bytes = Vec::new();
-        let was_read = memory.read_each(&blocks, len, &mut bytes);
-        for (((id, block), is_read), bytes) in
-            ids.iter().zip(blocks).zip(was_read).zip(bytes.chunks(len))
-        {
-            let now = is_read.then(|| self.parse(block, bytes)).flatten();
-            if let Some(code) = self.codes.get_mut(&id.0)
-                && now.is_some_and(|now| is_same(&code.blob, &now))
-            {
-                // The event's own time is over, too.
-                code.seen_ns = self.now_ns.max(time_ns);
-            }
-        }
-    }
-
-    /// Where code was found to be gone between two observations, since the last call.
-    pub(super) fn take_replaced(&mut self) -> Vec<Range<u64>> {
-        std::mem::take(&mut self.replaced)
-    }
-
-    /// One past the last address of a block.
-    fn end(&self, id: CodeId) -> u64 {
-        self.codes.get(&id.0).map_or(0, |code| code.blob.address + code.blob.size)
-    }
-
     fn current_at(&self, pc: u64) -> Option<CodeId> {
         let next = self.current.partition_point(|&(address, _)| address <= pc);
         let (_, id) = *self.current.get(next.checked_sub(1)?)?;
         self.codes.get(&id.0).filter(|code| code.contains(pc)).map(|_| id)
-    }
-
-    /// Looks for code at `pc` that has come since the last observation.
-    fn look(&mut self, memory: &dyn Memory, pc: u64, time_ns: u64) -> Option<CodeId> {
-        memory.forget();
-        let heap = *self.heaps.iter().find(|heap| (heap.low..heap.end).contains(&pc))?;
-        // The heap may have grown since.
-        let heaps = self.cache.heaps(memory).ok()?;
-        let heap = heaps.into_iter().find(|new| new.low == heap.low)?;
-        let block = heap.block(memory, pc).ok()??;
-        let blob = self.read_blob(memory, &heap, block)?;
-        if !(blob.code..blob.code_end).contains(&pc) {
-            return None;
-        }
-        let first = self.current.partition_point(|&(_, id)| self.end(id) <= blob.address);
-        let n_covered =
-            self.current[first..].partition_point(|&(start, _)| start < blob.address + blob.size);
-        let covered = first..first + n_covered;
-        let now_ns = self.now_ns.max(time_ns);
-        if let [(address, id)] = self.current[covered.clone()]
-            && address == blob.address
-            && let Some(code) = self.codes.get_mut(&id.0).filter(|code| is_same(&code.blob, &blob))
-        {
-            code.seen_ns = code.seen_ns.max(now_ns);
-            return Some(id);
-        }
-        let gone: Vec<(u64, CodeId)> = self.current.drain(covered).collect();
-        let mut changes = CodeChanges::default();
-        gone.into_iter().for_each(|(_, id)| self.retire(id, time_ns, &mut changes));
-        self.n_replaced += changes.gone.len() as u32;
-        self.replaced.append(&mut changes.gone);
-        self.absent.clear();
-        // It was there when the event happened, for the event's stack leads through it: unless that is long ago.
-        let is_late = self.now_ns > time_ns.saturating_add(MAX_LAG_NS);
-        self.add(memory, blob, if is_late { self.now_ns } else { time_ns })
     }
 }
