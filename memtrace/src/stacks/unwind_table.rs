@@ -88,9 +88,10 @@ impl UnwindTable {
         let offset = match &self.index {
             Index::Header(header) => {
                 let header = EhFrameHdr::new(header, LittleEndian).parse(&self.bases, 8).ok()?;
-                let table = header.table()?;
-                let pointer = table.lookup(address, &self.bases).ok()?;
-                table.pointer_to_offset(pointer).ok()?
+                let pointer = header.table()?.lookup(address, &self.bases).ok()?.direct().ok()?;
+                // Not by `pointer_to_offset`, which expects that one lies after the other.
+                let first = header.eh_frame_ptr().direct().ok()?;
+                EhFrameOffset(usize::try_from(pointer.checked_sub(first)?).ok()?)
             }
             Index::Own(functions) => {
                 let next = functions.partition_point(|(start, _)| *start <= address);
@@ -244,6 +245,22 @@ mod tests {
         assert_eq!(table.rule(1), None);
         assert_eq!(table.rule(u64::MAX), None);
         assert_eq!(UnwindTable::default().rule(1), None);
+    }
+
+    /// An index that leads to before the information leads to no rule.
+    #[test]
+    fn index_to_before() {
+        // Version 1; where the information is, the number of functions and both columns are four bytes each.
+        let mut header = vec![1, 3, 3, 3];
+        for number in [0x2000_u32, 1, 0x10, 0x1fff] {
+            header.extend(number.to_le_bytes());
+        }
+        let bases = BaseAddresses::default().set_eh_frame_hdr(0x1000).set_eh_frame(0x2000);
+        assert!(is_searchable(&header, &bases));
+        let index = Index::Header(header.into());
+        let table =
+            UnwindTable { eh_frame: [0; 64].into(), bases, index, ..UnwindTable::default() };
+        assert_eq!(table.rule(0x20), None);
     }
 
     fn load_address() -> u64 {
