@@ -5,10 +5,14 @@ use std::rc::Rc;
 use super::{
     code_blob::{Blob, BlobKind},
     debug_info::DebugInfo,
+    memory::Memory,
 };
 
 /// The smallest frame of a fixed size: return address and frame pointer.
 const MIN_FRAME_BYTES: u32 = 16;
+
+/// The code of a native method's wrapper; those that HotSpot makes have some KiB at the most.
+const MAX_WRAPPER_BYTES: usize = 64 << 10;
 
 /// The number of a block of generated code; none is given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +26,9 @@ pub(super) struct Code {
     pub(super) name: Rc<[u8]>,
     /// A method's debug information; `None` where it could not be copied yet.
     pub(super) debug: Option<DebugInfo>,
+    /// Where calls of a native method's wrapper return to, from its code on: the compiler does not describe them. `None`
+    /// where that could not be read.
+    pub(super) returns: Option<Box<[u32]>>,
     /// When it was first seen.
     pub(super) since_ns: u64,
     /// When it was last seen: for later events other code may be there.
@@ -48,6 +55,10 @@ impl Code {
             (Some(debug), BlobKind::Method) => {
                 self.blob.deopt.contains(&pc) || debug.is_exact((pc - self.blob.code) as u32)
             }
+            (_, BlobKind::NativeWrapper) => {
+                let offset = (pc - self.blob.code) as u32;
+                self.has_rule() && self.returns.as_ref().is_none_or(|all| all.contains(&offset))
+            }
             // A compiler's buffer, say: when its thread ends, code comes in that place.
             _ => self.has_rule(),
         }
@@ -59,6 +70,25 @@ impl Code {
             matches!(self.kind, BlobKind::Method | BlobKind::NativeWrapper | BlobKind::Unknown);
         self.blob.frame_bytes >= MIN_FRAME_BYTES || !needs_size
     }
+}
+
+/// Where calls in the code of `blob` may return to, from its code on.
+pub(super) fn returns_of(memory: &dyn Memory, blob: &Blob) -> Option<Box<[u32]>> {
+    let len = usize::try_from(blob.code_end.checked_sub(blob.code)?).ok()?;
+    let code = memory.bytes(blob.code, (len <= MAX_WRAPPER_BYTES).then_some(len)?).ok()?;
+    let may_return = |&end: &usize| ends_in_call(&code[..end]);
+    Some((1..=len).filter(may_return).map(|end| end as u32).collect())
+}
+
+/// Whether the last of these instructions may be a call: `call rel32`, `call reg`, `call [reg+…]`.
+pub(super) fn ends_in_call(code: &[u8]) -> bool {
+    matches!(
+        code,
+        [.., 0xe8, _, _, _, _]
+            | [.., 0xff, 0xd0..=0xd7]
+            | [.., 0xff, 0x50..=0x57, _]
+            | [.., 0xff, 0x90..=0x97, _, _, _, _]
+    )
 }
 
 /// Whether what is seen at a place is what was there before.

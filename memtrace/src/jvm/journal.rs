@@ -17,7 +17,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     absent::Absent,
-    code::{Code, CodeId, is_same},
+    code::{Code, CodeId, is_same, returns_of},
     code_blob::{Blob, BlobKind, BlobLayout},
     code_cache::{CodeCacheLayout, CodeHeap},
     debug_info::DebugInfo,
@@ -228,12 +228,14 @@ impl Journal {
             debug = DebugInfo::read(memory, &blob.debug);
         }
         self.debug_bytes += debug.as_ref().map_or(0, DebugInfo::size_bytes);
+        let returns =
+            (kind == BlobKind::NativeWrapper).then(|| returns_of(memory, &blob)).flatten();
         let id = CodeId(self.next);
         self.next = self.next.checked_add(1)?;
         let place = self.current.partition_point(|&(address, _)| address < blob.address);
         self.current.insert(place, (blob.address, id));
         let (since_ns, seen_ns, round) = (now_ns, now_ns, 0);
-        let code = Code { blob, kind, name, debug, since_ns, seen_ns, round, gone: None };
+        let code = Code { blob, kind, name, debug, returns, since_ns, seen_ns, round, gone: None };
         self.codes.insert(id.0, code);
         Some(id)
     }

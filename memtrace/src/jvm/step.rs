@@ -75,8 +75,11 @@ impl JavaCode {
         if is_doubtful {
             step.certainty = Certainty::Approximate;
         }
+        // Methods are called by generated code only, be it the call stub.
+        let is_method = !matches!(step.frame, FrameKey::Stub(_) | FrameKey::Entry);
+        let is_called = !is_method || self.contains(step.caller.pc);
         // A stack is left upwards.
-        if step.caller.sp <= at.sp { Err(NoStep::Implausible) } else { Ok(step) }
+        if step.caller.sp <= at.sp || !is_called { Err(NoStep::Implausible) } else { Ok(step) }
     }
 
     fn apply(
@@ -251,6 +254,7 @@ impl JavaCode {
                 Some(debug) if debug.is_exact(offset) => Rule::Fixed { bytes, frame },
                 _ => Rule::Leaf { bytes, frame },
             },
+            BlobKind::NativeWrapper if !code.may_return_to(pc) => return None,
             BlobKind::NativeWrapper => Rule::Fixed { bytes, frame },
             BlobKind::RuntimeStub if bytes >= 16 => Rule::Fixed { bytes, frame: stub },
             BlobKind::Stubs if Some(pc) == self.call_stub_return => {

@@ -4,6 +4,7 @@
 //! compilers and all stubs begin and end in few ways.
 
 use super::{
+    code::ends_in_call,
     code_blob::{Blob, BlobKind},
     java_code::JavaCode,
     java_frame::{Certainty, FrameKey, NoStep, Registers, StackWords, Step},
@@ -232,17 +233,6 @@ fn pushed(at: Registers, stack: &impl StackWords) -> Result<Registers, NoStep> {
         sp: at.sp.wrapping_add(16),
         fp: word(stack, at.sp)?,
     })
-}
-
-/// Whether the last of these instructions may be a call: `call rel32`, `call reg`, `call [reg+…]`.
-fn ends_in_call(code: &[u8]) -> bool {
-    matches!(
-        code,
-        [.., 0xe8, _, _, _, _]
-            | [.., 0xff, 0xd0..=0xd7]
-            | [.., 0xff, 0x50..=0x57, _]
-            | [.., 0xff, 0x90..=0x97, _, _, _, _]
-    )
 }
 
 /// What the instructions `prologue`, which were executed, have built of a frame.

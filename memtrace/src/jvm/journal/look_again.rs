@@ -98,13 +98,16 @@ impl Journal {
         }
         let gone: Vec<(u64, CodeId)> = self.current.drain(covered).collect();
         let mut changes = CodeChanges::default();
-        gone.into_iter().for_each(|(_, id)| self.retire(id, time_ns, &mut changes));
+        // What it took the place of was there before the event: which of the two was there then is not known.
+        let since_ns =
+            if gone.is_empty() { time_ns } else { now_ns.max(time_ns.saturating_add(1)) };
+        gone.into_iter().for_each(|(_, id)| self.retire(id, since_ns, &mut changes));
         self.n_replaced += changes.gone.len() as u32;
         self.replaced.append(&mut changes.gone);
         self.absent.clear();
-        // It was there when the event happened, for the event's stack leads through it: unless that is long ago.
+        // Else it was there when the event happened, for the event's stack leads through it: unless that is long ago.
         let is_late = self.now_ns > time_ns.saturating_add(MAX_LAG_NS);
-        self.add(memory, blob, if is_late { self.now_ns } else { time_ns })
+        self.add(memory, blob, if is_late { now_ns } else { since_ns })
     }
 }
 
@@ -189,6 +192,25 @@ mod tests {
             let memory = Ending { capture, is_over: Cell::new(false) };
             let freed = journal.find(&memory, pc, LATER + 2).unwrap();
             assert_eq!((freed.id, freed.since_ns, freed.is_doubtful), (sure.id, None, true));
+        }
+    }
+    /// Where a look finds other code in the place of code that was there before the event, the event may have met either.
+    #[test]
+    fn replaced() {
+        for (capture, libjvm) in captures() {
+            let memory = Rc::new(Ending { capture, is_over: Cell::new(false) });
+            let (mut journal, _, pc) = observed(&memory, libjvm);
+            let old = journal.current_at(pc).unwrap();
+            // What stands in the memory is other code then.
+            journal.codes.get_mut(&old.0).unwrap().blob.compile_id ^= 1;
+            journal.set_time(LATER);
+            let either = journal.find(&*memory, pc, LATER - 1).unwrap();
+            assert_eq!((either.id, either.since_ns, either.is_doubtful), (old, None, true));
+            let sure = journal.find(&*memory, pc, LATER).unwrap();
+            assert!(
+                sure.id != old && !sure.is_doubtful && sure.since_ns == Some(LATER),
+                "{sure:?}"
+            );
         }
     }
 }
