@@ -5,6 +5,8 @@
 //! change it. The target's maps and files are read when an instruction lies in no module that is known yet, and what the
 //! JVM says of its code when Java code is first met.
 
+#[cfg(test)]
+mod fake_code;
 mod intern;
 mod java;
 mod joining;

@@ -336,48 +336,27 @@ fn add(base: u64, offset: i32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::fake_code::{FIRST, FakeCode, NATIVE, RETURN_PROBE},
+        *,
+    };
 
-    const CODE: u64 = 0x40_0000;
     const SP: u64 = 0x7000_0000;
-
-    /// Each function keeps nothing on the stack but its return address; there is no Java code.
-    struct Native;
-
-    impl CodeAt for Native {
-        fn native(&mut self, pc: u64) -> Step {
-            let frame = Rule::Frame { cfa: Cfa::Sp(8), bp: Saved::Same, bx: Saved::Same };
-            match pc >> 16 {
-                0x40 => Step::Rule(frame),
-                0x50 => Step::Rule(Rule::End),
-                0x60 => Step::ReturnProbe,
-                _ => Step::Nowhere,
-            }
-        }
-
-        fn java(
-            &mut self,
-            _: &Regs,
-            _: impl Fn(u64) -> Option<u64>,
-        ) -> Option<Result<Stepped, NoStep>> {
-            None
-        }
-    }
 
     fn walked(words: &[u64], used: u64, has_holes: bool, mends: &[Mend]) -> (usize, End) {
         let stack: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let regs = Regs { ip: CODE, sp: SP, ..Regs::default() };
+        let regs = Regs { ip: NATIVE, sp: SP, ..Regs::default() };
         let cut = (stack.len() as u64) < used;
         let snapshot = Snapshot { regs, stack: &stack, used, cut, has_holes, mends };
         let mut points = Vec::new();
-        let (end, _) = walk(&mut Native, false, &snapshot, Known::NOTHING, &mut points);
+        let (end, _) = walk(&mut FakeCode, false, &snapshot, Known::NOTHING, &mut points);
         (points.len(), end)
     }
 
     /// A zero is the end of a stack, but not of one with holes, unless nothing lies above it.
     #[test]
     fn zeros() {
-        let c = CODE + 5;
+        let c = NATIVE + 5;
         // (stack, bytes that there were, whether it has holes, frames, end)
         let cases: [(&[u64], u64, bool, usize, End); 5] = [
             (&[c, 0, 0, 0], 32, false, 2, End::First),
@@ -398,7 +377,7 @@ mod tests {
     /// A return address is put back where a return probe has replaced it, and nowhere else.
     #[test]
     fn mends() {
-        let (c, probe, unknown) = (CODE + 5, 0x60_0000, 0x1234_5000);
+        let (c, probe, unknown) = (NATIVE + 5, RETURN_PROBE, 0x1234_5000);
         // (stack, slot of the mend, whether the walk gets to what was put back)
         let cases: [([u64; 4], u64, bool); 6] = [
             ([c, probe, c, 0], SP + 8, true),
@@ -409,7 +388,7 @@ mod tests {
             ([c, c, c, 0], SP + 32, false),
         ];
         for (words, slot, is_put_back) in cases {
-            let mend = Mend { slot, return_address: 0x50_0005 };
+            let mend = Mend { slot, return_address: FIRST + 5 };
             let (n, end) = walked(&words, 32, false, &[mend]);
             // The function that is put back is a first one.
             let n_below = if is_put_back { 2 + ((slot - SP) / 8) as usize } else { n };
