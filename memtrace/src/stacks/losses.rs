@@ -9,6 +9,8 @@ pub struct Losses {
     pub not_kept: u64,
     /// Stacks of which only the part that had changed was received.
     pub unfounded: u64,
+    /// How often all that was remembered of frames was forgotten, to bound memory: no stack is lost by it, only time.
+    pub anew: u64,
     /// Stacks that end at an instruction outside of all known code.
     pub nowhere: u64,
     /// Stacks that end at unwind information which is missing or not understood.

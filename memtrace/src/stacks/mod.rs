@@ -48,7 +48,7 @@ use modules::Files;
 use process::{Process, ProcessCode};
 use shadows::Shadows;
 use steps::Steps;
-use tree::Node;
+use tree::{MAX_ALL_NODES, Node};
 pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
 use walk::{Break, End, Snapshot};
 
@@ -67,6 +67,8 @@ pub struct Stacks {
     steps: Steps,
     last_walks: Box<[LastWalk]>,
     scratch: Vec<Point>,
+    /// Nodes of all processes' trees, those of processes that have ended among them.
+    n_nodes: usize,
     /// Of processes that have ended.
     unreadable_jvms: BTreeMap<u32, String>,
     /// What could not be resolved.
@@ -84,6 +86,7 @@ impl Stacks {
             steps: Steps::new(),
             last_walks: last_walks::none(),
             scratch: Vec::new(),
+            n_nodes: 0,
             unreadable_jvms: BTreeMap::new(),
             losses: Losses::default(),
         }
@@ -111,7 +114,9 @@ impl Stacks {
             (end, n_kept) = self.walk(header, stack, &LastWalk::default(), &mut points);
         }
         let Process { tree, .. } = self.processes.entry(header.tgid).or_default();
+        let n_before = tree.len();
         let node = last.replace(circumstances, n_kept, &points, tree);
+        self.n_nodes += tree.len() - n_before;
         let is_whole = header.shadow != 0 && stack.len() as u64 == header.stack_used;
         let is_steady = circumstances == before && header.n_mends == 0;
         if is_whole && is_steady && matches!(end, End::First | End::Java) {
@@ -141,8 +146,19 @@ impl Stacks {
     }
 
     fn start_anew_if_full(&mut self, tgid: u32) {
-        if let Some(process) = self.processes.get_mut(&tgid) {
-            process.forget_if(process.tree.is_full());
+        if let Some(process) = self.processes.get_mut(&tgid).filter(|it| it.tree.is_full()) {
+            process.forget_if(true);
+            self.losses.anew += 1;
+        }
+        if self.n_nodes < MAX_ALL_NODES {
+            return;
+        }
+        let living = self.processes.values();
+        self.n_nodes = living.map(|process| process.tree.len()).sum();
+        if self.n_nodes >= MAX_ALL_NODES {
+            self.processes.values_mut().for_each(|process| process.forget_if(true));
+            self.n_nodes = 0;
+            self.losses.anew += 1;
         }
     }
 
@@ -331,5 +347,48 @@ impl Stacks {
 impl Default for Stacks {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        walk::{Address, Place},
+        *,
+    };
+
+    /// A process with a tree of `n` nodes.
+    fn process(n: usize) -> Process {
+        let mut process = Process::default();
+        for pc in 0..n as u64 {
+            process.tree.node(Node::ROOT, Address { place: Place::Native(pc), guess: false });
+        }
+        process
+    }
+
+    fn n_nodes(stacks: &Stacks) -> usize {
+        stacks.processes.values().map(|process| process.tree.len()).sum()
+    }
+
+    /// What is remembered of frames is bounded for all processes together, and that it was forgotten is counted.
+    #[test]
+    fn many_processes() {
+        let mut stacks = Stacks::new();
+        for tgid in 0..10 {
+            stacks.processes.insert(tgid, process(MAX_ALL_NODES / 4));
+            stacks.n_nodes += MAX_ALL_NODES / 4;
+            stacks.start_anew_if_full(tgid);
+            assert!(n_nodes(&stacks) < MAX_ALL_NODES);
+        }
+        assert_eq!(stacks.losses.anew, 2);
+        // Those of processes that have ended take no room.
+        let mut stacks = Stacks::new();
+        for tgid in 0..10 {
+            stacks.processes.insert(tgid, process(MAX_ALL_NODES / 4));
+            stacks.n_nodes += MAX_ALL_NODES / 4;
+            stacks.start_anew_if_full(tgid);
+            stacks.exit(tgid);
+        }
+        assert_eq!(stacks.losses.anew, 0);
     }
 }

@@ -17,8 +17,9 @@ impl Node {
     pub(super) const ROOT: Node = Node(0);
 }
 
-/// Nodes that are kept; it is a cache, and starts anew when it is full.
+/// Nodes that are kept of a process, and of all together; it is a cache, and starts anew when it is full.
 const MAX_NODES: usize = 200_000;
+pub(super) const MAX_ALL_NODES: usize = 400_000;
 
 /// Frames by their callers, and the stacks that they are.
 ///
@@ -51,6 +52,11 @@ impl Tree {
     /// Whether it is time to start anew.
     pub(super) fn is_full(&self) -> bool {
         self.made_of.len() >= MAX_NODES
+    }
+
+    /// Nodes that are kept.
+    pub(super) fn len(&self) -> usize {
+        self.made_of.len()
     }
 
     /// The frames from `node` to the outermost, with the numbers of their addresses: equal ones have the same, from 0 on.
