@@ -18,6 +18,8 @@ mod memory;
 mod method;
 mod methods;
 mod oops;
+#[cfg(test)]
+mod recorded;
 mod release;
 mod step;
 mod symbol;

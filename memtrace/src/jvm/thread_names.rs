@@ -124,7 +124,11 @@ impl ThreadNames {
             return Vec::new();
         }
         let began = processor_time();
-        let mut threads = self.java_threads(all).unwrap_or_default();
+        let (mut threads, error) = match self.java_threads(all) {
+            Ok(threads) => (threads, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        self.error = error;
         let rest = rest_after(began);
         *(if all { &mut self.rests.all } else { &mut self.rests.new }) = rest;
         // While it starts, the VM does not know its own threads yet.
@@ -137,10 +141,16 @@ impl ThreadNames {
         threads.into_iter().filter_map(|thread| self.tell(thread)).collect()
     }
 
-    /// Why the JVM could not be read so far.
+    /// Why the JVM could not be read at the last look.
     #[must_use]
     pub fn error(&self) -> Option<&TablesError> {
-        self.error.as_ref().filter(|_| self.vm.is_none())
+        self.error.as_ref()
+    }
+
+    /// Whether all but the list of threads can be read.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.vm.is_some()
     }
 
     fn java_threads(&mut self, all: bool) -> Result<Vec<JvmThread>, TablesError> {
@@ -224,4 +234,36 @@ fn processor_time() -> Duration {
     // SAFETY: `time` is written by the call.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::recorded::recorded, *};
+
+    /// That threads can't be listed is told, until they can.
+    #[test]
+    fn unreadable_list() {
+        for (memory, libjvm) in recorded() {
+            let vm = Vm::open(memory.clone(), libjvm).unwrap();
+            let now = Instant::now();
+            let mut names = ThreadNames {
+                pid: std::process::id(),
+                vm: Some(vm),
+                error: None,
+                is_given_up: false,
+                began: now,
+                rests: Rests { new: now, all: now, own: now },
+                is_due: true,
+                told: FxHashMap::default(),
+                searched: FxHashSet::default(),
+                ids: None,
+            };
+            memory.is_over.set(true);
+            assert_eq!(names.look(Look::Last), []);
+            assert!(matches!(names.error(), Some(TablesError::Unreadable(_))) && names.is_open());
+            memory.is_over.set(false);
+            assert!(!names.look(Look::Last).is_empty());
+            assert!(names.error().is_none());
+        }
+    }
 }

@@ -2,7 +2,10 @@
 //!
 //! In: a process, an event, a JVM's memory, a saved thread dump. Out: names, to be put where they belong in time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
 
 use memtrace_common::Kind;
 use rustc_hash::FxHashMap;
@@ -24,6 +27,14 @@ const MAX_UNREADABLE: usize = 10;
 pub(super) struct VmNames {
     processes: FxHashMap<u32, ThreadNames>,
     unreadable: BTreeMap<u32, String>,
+    unlisted: BTreeMap<u32, String>,
+}
+
+/// The processes with a JVM that can't be read at all, or whose threads can't be listed, and why.
+#[derive(Default)]
+pub(super) struct Unreadable {
+    pub(super) jvms: BTreeMap<u32, String>,
+    pub(super) lists: BTreeMap<u32, String>,
 }
 
 impl VmNames {
@@ -66,21 +77,25 @@ impl VmNames {
         found
     }
 
-    /// The processes with a JVM that can't be read, and why.
-    pub(super) fn unreadable(&mut self) -> BTreeMap<u32, String> {
+    /// What could not be read, at the end.
+    pub(super) fn unreadable(&mut self) -> Unreadable {
         let tgids: Vec<u32> = self.processes.keys().copied().collect();
         tgids.into_iter().for_each(|tgid| self.ended(tgid));
-        std::mem::take(&mut self.unreadable)
+        Unreadable { jvms: mem::take(&mut self.unreadable), lists: mem::take(&mut self.unlisted) }
     }
 
     fn ended(&mut self, tgid: u32) {
         let names = self.processes.remove(&tgid);
-        let error = names.as_ref().and_then(ThreadNames::error);
+        let Some((names, error)) = names.as_ref().and_then(|it| Some((it, it.error()?))) else {
+            return;
+        };
         // A process that is gone can't be read whatever it was.
-        if let Some(error) = error.filter(|error| !matches!(error, TablesError::Unreadable(_)))
-            && self.unreadable.len() < MAX_UNREADABLE
-        {
-            self.unreadable.insert(tgid, error.to_string());
+        if matches!(error, TablesError::Unreadable(_)) {
+            return;
+        }
+        let told = if names.is_open() { &mut self.unlisted } else { &mut self.unreadable };
+        if told.len() < MAX_UNREADABLE {
+            told.insert(tgid, error.to_string());
         }
     }
 }

@@ -355,8 +355,10 @@ impl Session {
         let mut notes = tally::notes_on_trace(target, self.records.is_full());
         // What has no tables has neither names nor code.
         let mut unreadable = self.processes.stacks.unreadable_jvms();
-        unreadable.extend(self.vm_names.unreadable());
+        let naming::Unreadable { jvms, lists } = self.vm_names.unreadable();
+        unreadable.extend(jvms);
         notes.extend(tally::notes_on_jvms(unreadable));
+        notes.extend(tally::notes_on_lists(lists));
         notes.extend(tally::notes_on_stacks(
             self.processes.probes.counters(),
             &self.processes.stacks,

@@ -69,6 +69,15 @@ pub(super) fn notes_on_jvms(unreadable: BTreeMap<u32, String>) -> impl Iterator<
     })
 }
 
+/// The processes whose JVM's threads can't be listed, and why: a line each.
+pub(super) fn notes_on_lists(unlisted: BTreeMap<u32, String>) -> impl Iterator<Item = String> {
+    unlisted.into_iter().map(|(tgid, error)| {
+        format!(
+            "the threads of the JVM of process {tgid} can't be listed: {error}; they have the kernel's names"
+        )
+    })
+}
+
 /// What limits the stacks, a line each.
 pub(super) fn notes_on_stacks(counters: &Counters, stacks: &Stacks) -> Vec<String> {
     let unreadable = stacks.unreadable().into_iter().map(|(name, reason)| {

@@ -113,45 +113,20 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, fs, path::Path, rc::Rc};
+    use std::{cell::Cell, rc::Rc};
 
     use super::*;
-    use crate::jvm::{Capture, Unreadable, Vm, code_blob::BlobKind};
+    use crate::jvm::{
+        Vm,
+        code_blob::BlobKind,
+        recorded::{Recorded, recorded},
+    };
 
     const OBSERVED: u64 = 1_000;
     const LATER: u64 = 2_000;
 
-    /// A recorded JVM that ends.
-    struct Ending {
-        capture: Capture,
-        is_over: Cell<bool>,
-    }
-
-    impl Memory for Ending {
-        fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Unreadable> {
-            if self.is_over.get() {
-                return Err(Unreadable { address, len: bytes.len() });
-            }
-            self.capture.read(address, bytes)
-        }
-    }
-
-    /// The recorded JVMs, and where their libraries begin.
-    fn captures() -> Vec<(Capture, u64)> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/jvm_captures");
-        let texts = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let captures = texts.filter(|path| path.extension().is_some_and(|end| end == "txt"));
-        let captures = captures.map(|path| {
-            let text = fs::read_to_string(&path).unwrap();
-            let start = text.lines().next().unwrap().strip_prefix("libjvm 0x").unwrap();
-            let packed = fs::read(path.with_extension("")).unwrap();
-            (Capture::unpack(&packed).unwrap(), u64::from_str_radix(start, 16).unwrap())
-        });
-        captures.collect()
-    }
-
     /// The journal of a JVM as it was observed, and where a method's header and its first call's return address are.
-    fn observed(memory: &Rc<Ending>, libjvm: u64) -> (Journal, u64, u64) {
+    fn observed(memory: &Rc<Recorded>, libjvm: u64) -> (Journal, u64, u64) {
         let vm = Vm::open(memory.clone(), libjvm).unwrap();
         let mut journal = Journal::new(&vm.structs).unwrap();
         journal.observe(&**memory, OBSERVED).unwrap();
@@ -173,10 +148,7 @@ mod tests {
     /// already: it is a guess, and no rule is made of it that holds for later events.
     #[test]
     fn not_seen_again() {
-        let captures = captures();
-        assert!(captures.len() >= 4);
-        for (capture, libjvm) in captures {
-            let memory = Rc::new(Ending { capture, is_over: Cell::new(false) });
+        for (memory, libjvm) in recorded() {
             let (mut journal, block, pc) = observed(&memory, libjvm);
             let used = block + journal.cache.used;
             let sure = journal.find(&*memory, pc, LATER).unwrap();
@@ -189,7 +161,7 @@ mod tests {
 
             let mut capture = memory.capture.clone();
             capture.insert(used, &[0]);
-            let memory = Ending { capture, is_over: Cell::new(false) };
+            let memory = Recorded { capture, is_over: Cell::new(false) };
             let freed = journal.find(&memory, pc, LATER + 2).unwrap();
             assert_eq!((freed.id, freed.since_ns, freed.is_doubtful), (sure.id, None, true));
         }
@@ -197,8 +169,7 @@ mod tests {
     /// Where a look finds other code in the place of code that was there before the event, the event may have met either.
     #[test]
     fn replaced() {
-        for (capture, libjvm) in captures() {
-            let memory = Rc::new(Ending { capture, is_over: Cell::new(false) });
+        for (memory, libjvm) in recorded() {
             let (mut journal, _, pc) = observed(&memory, libjvm);
             let old = journal.current_at(pc).unwrap();
             // What stands in the memory is other code then.
