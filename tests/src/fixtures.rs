@@ -69,6 +69,7 @@ const FIXTURES: &[Fixture] = &[
     fixture("stack_longjmp", "stack_longjmp", &[], &[]),
     fixture("stack_thread", "stack_thread", THREADS, &[]),
     fixture("stack_waits", "stack_waits", THREADS, &[]),
+    fixture("stack_many", "stack_many", THREADS, &[]),
     fixture("stack_plt", "stack_plt", &[], &["plt_lib"]),
     fixture("plt_lib", "plt_lib", LIBRARY, &[]),
     fixture("stack_nofp", "stack_nofp", &[], &["nofp_lib"]),

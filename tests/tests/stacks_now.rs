@@ -103,6 +103,28 @@ fn text_and_folded() {
     assert!(subject.leave().success(), "the process was disturbed");
 }
 
+/// Of stacks that are much more than memtrace may hold each is there.
+#[test]
+fn more_than_memory() {
+    let _turn = turn::together();
+    if !has_tool("prlimit") {
+        return skip("stacks_now::more_than_memory", "no prlimit");
+    }
+    let mut subject = Subject::ready(&built("stack_many"), &[]);
+    subject.finish();
+    // 300 stacks have 300 MB.
+    let limited = ["prlimit", "--data=150000000"];
+    for options in [&["--json"][..], &["--json", "--freeze"]] {
+        let memtrace = Memtrace::started_by(&limited).arg("stacks").arg(subject.pid().to_string());
+        let threads = threads(&memtrace.args(options).run());
+        let is_whole = |(_, is_consistent, quality, frames): &&(u64, bool, String, Vec<String>)| {
+            *is_consistent && quality == "complete" && frames.iter().any(|name| name == "fill")
+        };
+        assert_eq!((threads.len(), threads.iter().filter(is_whole).count()), (301, 300));
+    }
+    assert!(subject.leave().success(), "the process was disturbed");
+}
+
 /// However memtrace ends, no thread stays stopped.
 #[test]
 fn killed_while_it_holds_threads() {

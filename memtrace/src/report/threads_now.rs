@@ -4,9 +4,8 @@
 //! [`json`](super::json), everything for programs. Of each stack it is said how it was taken and how far it goes.
 
 use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
     io::{self, BufWriter, Write},
+    rc::Rc,
 };
 
 use super::{escape, names, units};
@@ -45,7 +44,7 @@ pub struct ThreadNow {
     /// How far the stack can be trusted.
     pub quality: Quality,
     /// Innermost first.
-    pub frames: Vec<Frame>,
+    pub frames: Rc<[Rc<Frame>]>,
 }
 
 /// How a stack was taken.
@@ -74,65 +73,63 @@ pub fn quality(quality: Quality) -> &'static str {
     names::quality(quality).unwrap_or("complete")
 }
 
-/// A line about the process and a paragraph for each thread, innermost frame first.
-#[must_use]
-pub fn text(now: &ThreadsNow) -> String {
+/// Writes a line about the process and a paragraph for each thread, innermost frame first.
+///
+/// # Errors
+///
+/// Only those of `out`.
+pub fn write_text(now: &ThreadsNow, out: impl Write) -> io::Result<()> {
     let ThreadsNow { target, threads, .. } = now;
     let jvm = target.jvm.as_ref().map(|jvm| format!(", JVM {}", escape::line(&jvm.version)));
     let how = if now.is_frozen { "each was stopped for its copy" } else { "none was stopped" };
-    let mut text = format!(
-        "process {} ({}{}): {}, {how}\n",
+    let mut out = BufWriter::new(out);
+    writeln!(
+        out,
+        "process {} ({}{}): {}, {how}",
         target.pid,
         names::clip(&names::command(target), 60),
         jvm.unwrap_or_default(),
         units::things(threads.len() as u64, "thread"),
-    );
+    )?;
     for thread in threads {
-        text.push('\n');
-        about(thread, &mut text);
-        for frame in &thread.frames {
-            text.push_str(&format!("    at {}\n", names::frame_with_source(frame)));
+        writeln!(out, "\n{}", about(thread))?;
+        for frame in &*thread.frames {
+            writeln!(out, "    at {}", names::frame_with_source(frame))?;
         }
     }
     for note in &now.notes {
-        text.push_str(&format!("\nnote: {}\n", escape::line(note)));
+        writeln!(out, "\nnote: {}", escape::line(note))?;
     }
-    text
+    out.flush()
 }
 
-fn about(thread: &ThreadNow, text: &mut String) {
+fn about(thread: &ThreadNow) -> String {
     let ThreadNow { tid, nid, taken, .. } = thread;
-    let line = format!(
+    format!(
         "\"{}\" tid={tid} nid={nid:#x} {}, {}",
         escape::line(&escape::decode(&thread.name)),
         taken.word(),
         quality(thread.quality)
-    );
-    writeln!(text, "{line}").expect("a String takes every write");
+    )
 }
 
-/// Writes a line for each distinct stack, outermost frame first, and how many threads have it.
+/// Writes a line for each thread, outermost frame first, as one stack that it has.
 ///
 /// # Errors
 ///
 /// Only those of `out`.
 pub fn write_folded(now: &ThreadsNow, out: impl Write) -> io::Result<()> {
-    let mut lines: BTreeMap<String, u64> = BTreeMap::new();
-    for thread in &now.threads {
-        let mut line = names::frame_of_thread(&thread.name, thread.tid);
-        if thread.taken == Taken::Running {
-            line.push_str(";[running]");
-        }
-        line.push_str(names::how_it_begins(thread.quality));
-        for frame in thread.frames.iter().rev() {
-            line.push(';');
-            line.push_str(&names::folded_frame(frame));
-        }
-        *lines.entry(line).or_default() += 1;
-    }
     let mut out = BufWriter::new(out);
-    for (line, n) in lines {
-        writeln!(out, "{line} {n}")?;
+    for thread in &now.threads {
+        out.write_all(names::frame_of_thread(&thread.name, thread.tid).as_bytes())?;
+        if thread.taken == Taken::Running {
+            out.write_all(b";[running]")?;
+        }
+        out.write_all(names::how_it_begins(thread.quality).as_bytes())?;
+        for frame in thread.frames.iter().rev() {
+            write!(out, ";{}", names::folded_frame(frame))?;
+        }
+        out.write_all(b" 1\n")?;
     }
     out.flush()
 }
@@ -161,13 +158,13 @@ mod tests {
             name_from: NameFrom::Vm,
             taken: Taken::Consistent,
             quality: Quality::Complete,
-            frames,
+            frames: frames.into_iter().map(Rc::new).collect(),
         };
         let running = ThreadNow {
             tid: 13,
             taken: Taken::Running,
             quality: Quality::Broken,
-            frames: Vec::new(),
+            frames: Rc::default(),
             ..thread.clone()
         };
         let target = Target { pid: 11, command: vec!["x".into()], ..Target::default() };
@@ -189,7 +186,9 @@ mod tests {
 
 note: told
 "#;
-        assert_eq!(text(&now()), expected);
+        let mut out = Vec::new();
+        write_text(&now(), &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -2,17 +2,18 @@
 
 mod taking;
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, rc::Rc};
 
 use anyhow::anyhow;
+use rustc_hash::FxHashSet;
 
-use super::{args::StacksArgs, failure::Failure, outputs};
+use super::{args::StacksArgs, clock, failure::Failure, outputs};
 use crate::{
     jvm::{Look, ThreadNames},
     ledger::NameFrom,
     report::threads_now::{Taken, ThreadNow, ThreadsNow},
     report::{escape, json, threads_now},
-    stacks::{Frame, FrameId, New, Stack, Stacks},
+    stacks::{Frame, FrameId, New, Quality, Stacks},
     target::{self, JavaHome},
     trace::{Jvm, Target},
 };
@@ -34,7 +35,7 @@ pub(super) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
         } else if args.folded {
             threads_now::write_folded(&now, out)
         } else {
-            out.write_all(threads_now::text(&now).as_bytes())
+            threads_now::write_text(&now, out)
         };
         Ok(written?)
     })?;
@@ -42,15 +43,20 @@ pub(super) fn run(args: &StacksArgs) -> Result<ExitCode, Failure> {
 }
 
 fn take(pid: u32, freeze: bool) -> Result<ThreadsNow, Failure> {
-    let mut taking = Taking::of_process(pid)?;
-    let copies = if freeze { taking.frozen()? } else { taking.standing()? };
-    if copies.is_empty() {
-        let why = taking.notes.first().map_or("no thread was found", String::as_str);
+    let mut resolved = Resolved::new(pid);
+    let mut threads: Vec<ThreadNow> = Vec::new();
+    let mut walk = |copied| threads.push(resolved.thread(pid, copied));
+    let taking = Taking::of_process(pid, &mut walk)?;
+    let mut notes = if freeze { taking.frozen()? } else { taking.standing()? };
+    if !freeze {
+        // One that has ended since is no thread of this moment.
+        let living: FxHashSet<u32> = target::threads(pid).into_iter().collect();
+        threads.retain(|thread| living.contains(&thread.tid));
+    }
+    if threads.is_empty() {
+        let why = notes.first().map_or("no thread was found", String::as_str);
         return Err(anyhow!("failed to take a stack of process {pid}: {why}").into());
     }
-    let mut resolved = Resolved::new(pid);
-    let mut threads: Vec<ThreadNow> =
-        copies.into_iter().map(|copied| resolved.thread(pid, copied)).collect();
     let mut names = ThreadNames::of_process(pid);
     let vm_names = names.as_mut().map(|names| names.look(Look::Last)).unwrap_or_default();
     for (tid, name) in vm_names {
@@ -65,51 +71,68 @@ fn take(pid: u32, freeze: bool) -> Result<ThreadsNow, Failure> {
     });
     let command = target::command_line(pid);
     let target = Target { pid, command, allocator: None, jvm };
-    let mut notes = taking.notes;
-    let error = names.as_ref().and_then(ThreadNames::error);
-    notes.extend(error.map(|error| {
-        format!("the JVM can't be read from outside: {error}; its threads have the kernel's names, and its \
-             stacks end at Java")
-    }));
+    notes.extend(names.as_ref().and_then(note_on_names));
     Ok(ThreadsNow { target, is_frozen: freeze, threads, notes })
+}
+
+/// That the JVM can't be read, or its threads can't be listed.
+fn note_on_names(names: &ThreadNames) -> Option<String> {
+    let error = names.error()?;
+    Some(if names.is_open() {
+        format!("the JVM's threads can't be listed: {error}; they have the kernel's names")
+    } else {
+        format!(
+            "the JVM can't be read from outside: {error}; its threads have the kernel's names, and its \
+             stacks end at Java"
+        )
+    })
 }
 
 /// What copied stacks turn out to be.
 struct Resolved {
     stacks: Stacks,
-    frames: Vec<Frame>,
-    all: Vec<Stack>,
+    frames: Vec<Rc<Frame>>,
+    all: Vec<(Rc<[Rc<Frame>]>, Quality)>,
 }
 
 impl Resolved {
     fn new(pid: u32) -> Self {
         let mut stacks = Stacks::new();
         stacks.refresh(pid);
-        // After the copies: what it finds was there when they were made, or came since.
-        stacks.observe(pid, super::clock::now_ns());
+        stacks.observe(pid, clock::now_ns());
         Self { stacks, frames: Vec::new(), all: Vec::new() }
     }
 
     fn thread(&mut self, pid: u32, copied: Copied) -> ThreadNow {
         let Copied { registers, stack, used, time_ns, is_consistent } = copied;
         let tid = registers.tid;
+        // What is found of the code from now on was there when the copy was made, or came since.
+        self.stacks.set_time(clock::now_ns());
+        self.stacks.observe(pid, clock::now_ns());
         let id = self.stacks.resolve_thread(pid, time_ns, &registers, &stack, used);
-        for new in self.stacks.take_new() {
-            match new {
-                New::Frame(frame) => self.frames.push(frame),
-                New::Stack(stack) => self.all.push(stack),
-            }
-        }
-        let stack = &self.all[id.0 as usize];
-        let frame = |&FrameId(number): &FrameId| self.frames[number as usize].clone();
+        self.take_new();
+        let (frames, quality) = &self.all[id.0 as usize];
         ThreadNow {
             tid,
             nid: target::namespace_tid(pid, tid).unwrap_or(tid),
             name: target::comm(pid, tid).unwrap_or_default(),
             name_from: NameFrom::Comm,
             taken: if is_consistent { Taken::Consistent } else { Taken::Running },
-            quality: stack.quality,
-            frames: stack.frames.iter().map(frame).collect(),
+            quality: *quality,
+            frames: frames.clone(),
+        }
+    }
+
+    fn take_new(&mut self) {
+        let Self { stacks, frames, all } = self;
+        for new in stacks.take_new() {
+            match new {
+                New::Frame(frame) => frames.push(Rc::new(frame)),
+                New::Stack(stack) => {
+                    let frame = |&FrameId(number): &FrameId| frames[number as usize].clone();
+                    all.push((stack.frames.iter().map(frame).collect(), stack.quality));
+                }
+            }
         }
     }
 }

@@ -5,8 +5,8 @@ use std::{
     io::{self, BufWriter, Write},
 };
 
-use serde::Serialize;
-use serde_json::Serializer;
+use serde::{Serialize, Serializer};
+use serde_json::Serializer as JsonSerializer;
 
 use super::{
     super::{
@@ -25,7 +25,8 @@ struct Document<'r> {
     target: Target<'r>,
     frozen: bool,
     notes: &'r [String],
-    threads: Vec<Thread<'r>>,
+    #[serde(serialize_with = "threads")]
+    threads: &'r [ThreadNow],
 }
 
 #[derive(Serialize)]
@@ -65,12 +66,17 @@ pub fn write_threads(now: &ThreadsNow, out: impl Write) -> io::Result<()> {
         target: Target::of(&now.target),
         frozen: now.is_frozen,
         notes: &now.notes,
-        threads: now.threads.iter().map(thread).collect(),
+        threads: &now.threads,
     };
     let mut out = BufWriter::new(out);
-    document.serialize(&mut Serializer::with_formatter(&mut out, Layout::default()))?;
+    document.serialize(&mut JsonSerializer::with_formatter(&mut out, Layout::default()))?;
     out.write_all(b"\n")?;
     out.flush()
+}
+
+/// One after the other: they may be much more than what they are made of.
+fn threads<S: Serializer>(threads: &[ThreadNow], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(threads.iter().map(thread))
 }
 
 fn thread(thread: &ThreadNow) -> Thread<'_> {
@@ -81,7 +87,7 @@ fn thread(thread: &ThreadNow) -> Thread<'_> {
         name_from: names::name_from(thread.name_from),
         consistent: thread.taken == Taken::Consistent,
         quality: quality(thread.quality),
-        frames: thread.frames.iter().rev().map(frame).collect(),
+        frames: thread.frames.iter().rev().map(|it| frame(it)).collect(),
     }
 }
 
