@@ -28,7 +28,7 @@ pub use process::{
     resolve_command, start_brk, start_stack,
 };
 pub use root::{FileVersion, Library, Root, open_mapped};
-pub use schedule::Schedule;
+pub use schedule::Standstill;
 pub use segment::segment_bytes;
 pub use situation::{Activity, Jvm, Situation};
 

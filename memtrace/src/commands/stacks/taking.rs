@@ -1,7 +1,7 @@
 //! Registers and stack of each thread, copied without stopping it, or while it is held.
 //!
 //! A thread that waits in the kernel has left its registers there, and nobody changes its stack. That it waited all the
-//! time, from before its registers were read until its stack was copied, the kernel tells by its turns; a thread that
+//! time, from before its registers were read until its stack was copied, the kernel tells ([`Standstill`]); a thread that
 //! did not is tried again a few times.
 
 use std::{thread, time::Duration};
@@ -16,7 +16,7 @@ use crate::{
     jvm::{LiveMemory, Memory},
     probes::Registers,
     target::{
-        self, Held, Schedule,
+        self, Held, Standstill,
         maps::{self, Mapping},
     },
 };
@@ -84,18 +84,17 @@ impl<'a> Taking<'a> {
         is_last: bool,
     ) -> Result<usize> {
         let Self { copier, waiting } = self;
-        let before: FxHashMap<u32, Schedule> = target::threads(copier.pid)
+        let before: FxHashMap<u32, Option<Standstill>> = target::threads(copier.pid)
             .into_iter()
             .filter(|tid| !taken.contains(tid))
-            .filter_map(|tid| Some((tid, Schedule::of(copier.pid, tid)?)))
+            .map(|tid| (tid, Standstill::begin(copier.pid, tid)))
             .collect();
         let mut n_running = 0;
         for registers in thread_registers(&registers.read()?) {
             let tid = registers.tid;
             let Some(before) = before.get(&tid) else { continue };
             let mut copied = copier.copy(registers);
-            let after = Schedule::of(copier.pid, tid);
-            copied.is_consistent = after.is_some_and(|after| after.is_unchanged_since(before));
+            copied.is_consistent = before.is_some_and(|before| before.has_lasted());
             n_running += usize::from(!copied.is_consistent);
             if copied.is_consistent || is_last {
                 taken.insert(tid);
