@@ -4,6 +4,8 @@
 
 use std::{
     fs,
+    os::unix::process::ExitStatusExt,
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -125,27 +127,65 @@ fn more_than_memory() {
     assert!(subject.leave().success(), "the process was disturbed");
 }
 
-/// However memtrace ends, no thread stays stopped.
+/// A field of a thread's or process's status.
+fn status(path: &str, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{path}/status")).unwrap_or_default();
+    let field = status.lines().find_map(|line| line.strip_prefix(name));
+    field.unwrap_or_default().trim().to_owned()
+}
+
+/// Whether a memtrace that freezes process `pid` was sent `signal` while it held `thread`: both stand still then.
+fn killed_while_it_holds(pid: u32, thread: &str, signal: libc::c_int) -> bool {
+    let running = Memtrace::new().args(["stacks", "--freeze"]).arg(pid.to_string()).start();
+    let memtrace = running.pid().to_string();
+    let state = || status(&memtrace, "State:");
+    while !state().starts_with('Z') {
+        if status(thread, "TracerPid:") == "0" {
+            continue;
+        }
+        running.signal(libc::SIGSTOP);
+        while !state().starts_with(['T', 'Z']) {}
+        let tracer = status(thread, "TracerPid:");
+        let holds = Path::new(&format!("/proc/{memtrace}/task/{tracer}")).exists()
+            && status(thread, "State:").starts_with('t');
+        if holds {
+            running.signal(signal);
+        }
+        running.signal(libc::SIGCONT);
+        if holds {
+            let outcome = running.end();
+            assert_eq!(outcome.status.signal(), Some(signal), "{}", outcome.stderr);
+            return true;
+        }
+    }
+    assert_eq!(running.end().code(), Some(0));
+    false
+}
+
+/// However memtrace ends, no thread stays stopped, and the one that it held runs on.
 #[test]
 fn killed_while_it_holds_threads() {
     let _turn = turn::together();
     let (subject, said) = waiting();
-    for signal in [libc::SIGINT, libc::SIGKILL] {
-        for ms in (0..60).step_by(6) {
-            let running = Memtrace::new().arg("stacks").arg(subject.pid().to_string());
-            let running = running.arg("--freeze").start();
-            thread::sleep(Duration::from_millis(ms));
-            running.signal(signal);
-            running.end();
+    let (pid, spinner) = (subject.pid(), said.number("spinner"));
+    let spinner = format!("{pid}/task/{spinner}");
+    // Not SIGINT: who is started in the background may have to ignore it.
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        for _ in 0..5 {
+            // It holds each thread for less than a millisecond.
+            let tries = (1..=1000).find(|_| killed_while_it_holds(pid, &spinner, signal));
+            assert!(tries.is_some(), "it was never seen to hold a thread");
+            thread::sleep(Duration::from_millis(20));
+            for tid in said.numbers_of("thread", "depth").keys().copied().chain([pid]) {
+                let thread = format!("{pid}/task/{tid}");
+                let state = (status(&thread, "State:"), status(&thread, "TracerPid:"));
+                assert!(state.0.starts_with('S') && state.1 == "0", "{state:?}");
+            }
+            let state = (status(&spinner, "State:"), status(&spinner, "TracerPid:"));
+            assert!(state.0.starts_with('R') && state.1 == "0", "{state:?}");
         }
     }
-    thread::sleep(Duration::from_millis(20));
-    let tids = said.numbers_of("thread", "depth");
-    for tid in tids.keys().copied().chain([subject.pid()]) {
-        let status = fs::read_to_string(format!("/proc/{}/task/{tid}/status", subject.pid()));
-        let status = status.unwrap();
-        assert!(status.contains("State:\tS") && status.contains("TracerPid:\t0"), "{status}");
-    }
+    // It says whether its spinner still spins.
     assert!(subject.leave().success(), "a thread was left stopped");
 }
 
