@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use crate::turn::Lock;
+use crate::{java::system_jdk, turn::Lock};
 
 /// How one program or library is made.
 struct Fixture {
@@ -36,6 +36,10 @@ const fn fixture(
 const THREADS: &[&str] = &["-pthread"];
 /// As distributions build libraries: nothing but unwind tables to find a caller by.
 const LIBRARY: &[&str] = &["-shared", "-fPIC", "-O2", "-g0", "-fomit-frame-pointer", "-Wl,-z,lazy"];
+
+/// What Java loads: a library with the JDK's header, and threads.
+const OF_JAVA: &[&str] =
+    &["-Wno-unused-function", "-shared", "-fPIC", "-O2", "-g0", "-fomit-frame-pointer", "-pthread"];
 
 const FIXTURES: &[Fixture] = &[
     fixture("map_ops", "map_ops", &[], &[]),
@@ -74,6 +78,7 @@ const FIXTURES: &[Fixture] = &[
     fixture("plt_lib", "plt_lib", LIBRARY, &[]),
     fixture("stack_nofp", "stack_nofp", &[], &["nofp_lib"]),
     fixture("nofp_lib", "nofp_lib", LIBRARY, &[]),
+    fixture("libupcalls.so", "upcalls", OF_JAVA, &[]),
 ];
 
 /// The path of the C program or library `name`, built if need be.
@@ -91,6 +96,10 @@ pub fn built(name: &str) -> PathBuf {
         for library in &libraries {
             let folder = library.parent().expect("a library lies in a folder");
             cc.arg(format!("-Wl,-rpath,{}", folder.display()));
+        }
+        if fixture.flags == OF_JAVA {
+            let headers = system_jdk().home.join("include");
+            cc.arg("-I").arg(&headers).arg("-I").arg(headers.join("linux"));
         }
         cc.args(fixture.flags).arg("-o").arg(output);
         run(&mut cc);
