@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, EhFrameOffset, EndianSlice, Expression,
-    FrameDescriptionEntry, LittleEndian, Operation, Register, RegisterRule, UnwindContext,
-    UnwindSection, X86_64,
+    BaseAddresses, CfaRule, CieOrFde, DW_EH_PE_udata4, EhFrame, EhFrameHdr, EhFrameOffset,
+    EndianSlice, Expression, FrameDescriptionEntry, LittleEndian, Operation, Register,
+    RegisterRule, UnwindContext, UnwindSection, X86_64,
 };
 use object::{Object, ObjectSection};
 
@@ -104,6 +104,10 @@ impl UnwindTable {
 
 /// Whether the linker's index has a table that can be searched.
 fn is_searchable(header: &[u8], bases: &BaseAddresses) -> bool {
+    // Linkers write the number of functions in 32 bits; gimli multiplies it without a check.
+    if header.get(2) != Some(&DW_EH_PE_udata4.0) {
+        return false;
+    }
     let header = EhFrameHdr::new(header, LittleEndian).parse(bases, 8);
     header.is_ok_and(|header| header.table().is_some_and(|table| table.lookup(0, bases).is_ok()))
 }
@@ -261,6 +265,16 @@ mod tests {
         let table =
             UnwindTable { eh_frame: [0; 64].into(), bases, index, ..UnwindTable::default() };
         assert_eq!(table.rule(0x20), None);
+    }
+
+    /// An index of more functions than there are numbers is none.
+    #[test]
+    fn index_of_too_many() {
+        let mut header = vec![1, 3, 4, 3];
+        header.extend(0x2000_u32.to_le_bytes());
+        header.extend(u64::MAX.to_le_bytes());
+        let bases = BaseAddresses::default().set_eh_frame_hdr(0x1000).set_eh_frame(0x2000);
+        assert!(!is_searchable(&header, &bases));
     }
 
     fn load_address() -> u64 {
