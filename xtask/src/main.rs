@@ -13,6 +13,7 @@ mod bench;
 mod bpf_toolchain;
 mod build;
 mod demo;
+mod fuzz;
 mod install;
 mod jdks;
 mod lint;
@@ -48,6 +49,8 @@ enum Task {
     Test(test::Options),
     /// Fetch the JDKs that `test --all` runs with, and print where they are
     Jdks,
+    /// Give what reads anyone's bytes those of a fuzzer
+    Fuzz(fuzz::Options),
     /// Trace the start-up of a real application
     Demo,
     /// Measure what tracing costs
@@ -81,6 +84,7 @@ fn perform(Cli { task, no_install }: Cli) -> anyhow::Result<ExitCode> {
         Task::Lint => lint::run(&repository, policy)?,
         Task::Test(options) => test::run(&repository, policy, &options)?,
         Task::Jdks => jdks::run(&repository, policy)?,
+        Task::Fuzz(options) => fuzz::run(&repository, policy, &options)?,
         Task::Demo => demo::run(&repository, policy)?,
         Task::Bench(bench) => bench::run(&repository, policy, &bench)?,
         Task::Timed(_) => unreachable!("handled above: it needs no repository"),

@@ -30,6 +30,8 @@ pub(crate) enum Part {
     Tests,
     /// Fetch more JDKs.
     Jdks,
+    /// Run the fuzz targets.
+    Fuzz,
     /// Build and run the demo application.
     Demo,
     /// Run other tools beside memtrace.
@@ -54,6 +56,10 @@ pub(crate) enum Source {
     Debian(&'static [&'static str]),
     /// bpf-linker, built by cargo with Debian's LLVM.
     BpfLinker,
+    /// cargo-fuzz, built by cargo.
+    CargoFuzz,
+    /// A rustup toolchain beside the one in use.
+    Toolchain(&'static str),
     /// A component of the rustup toolchain in use.
     Component(&'static str),
 }
@@ -154,6 +160,18 @@ const NEEDS: &[Need] = &[
         parts: &[Part::Tests],
         is_met: |machine| machine.has_file("usr/include/zlib.h"),
     },
+    Need {
+        source: Source::Toolchain("nightly"),
+        reason: "the sanitizers that fuzz targets are built with are nightly Rust's",
+        parts: &[Part::Fuzz],
+        is_met: |machine| machine.has_toolchain("nightly"),
+    },
+    Need {
+        source: Source::CargoFuzz,
+        reason: "cargo-fuzz builds and runs the fuzz targets",
+        parts: &[Part::Fuzz],
+        is_met: |machine| machine.has_program("cargo-fuzz"),
+    },
 ];
 
 /// The needs of `parts` that this machine does not meet, in the order to install them.
@@ -176,6 +194,11 @@ impl Machine {
 
     fn has_file(&self, path: &str) -> bool {
         self.places.root.join(path).is_file()
+    }
+
+    fn has_toolchain(&self, channel: &str) -> bool {
+        let entries = self.places.toolchains.read_dir().into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(channel))
     }
 
     fn has_component(&self, program: &str) -> bool {

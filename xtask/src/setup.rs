@@ -26,7 +26,9 @@ pub(crate) enum Policy {
 const BPF_LINKER: &str = "LLVM_PREFIX=$(llvm-config-22 --prefix) cargo install bpf-linker \
     --version 0.13.0 --locked --no-default-features --features llvm-22";
 
-/// Installs what any task needs.
+const CARGO_FUZZ: &str = "cargo install cargo-fuzz --version 0.13.2 --locked";
+
+/// Installs what any task needs, but for the fuzz targets.
 pub(crate) fn everything(repository: &Repository, policy: Policy) -> anyhow::Result<()> {
     ensure(policy, &[Part::Build, Part::Lint, Part::Tests, Part::Demo, Part::Bench])?;
     eprintln!(
@@ -69,6 +71,8 @@ fn explanation(unmet: &[&Need]) -> String {
         let what = match need.source {
             Source::Debian(packages) => packages.join(" "),
             Source::BpfLinker => "bpf-linker".to_owned(),
+            Source::CargoFuzz => "cargo-fuzz".to_owned(),
+            Source::Toolchain(name) => format!("rustup's toolchain {name}"),
             Source::Component(name) => format!("rustup's {name}"),
         };
         text.push_str(&format!("  {what}: {}\n", need.reason));
@@ -101,6 +105,10 @@ fn commands(unmet: &[&Need], is_root: bool) -> Vec<String> {
         match need.source {
             Source::Debian(_) => {}
             Source::BpfLinker => commands.push(BPF_LINKER.to_owned()),
+            Source::CargoFuzz => commands.push(CARGO_FUZZ.to_owned()),
+            Source::Toolchain(name) => {
+                commands.push(format!("rustup toolchain install {name} --profile minimal"));
+            }
             Source::Component(name) => commands.push(format!("rustup component add {name}")),
         }
     }
