@@ -343,7 +343,7 @@ impl Journal {
                 .codes
                 .get(&id.0)
                 .is_some_and(|code| code.since_ns > time_ns.saturating_add(MAX_LAG_NS));
-        let is_doubtful = is_late || n_possible > 1 || n_possible == 0 && candidates.len() > 1;
+        let is_doubtful = is_late || n_possible != 1;
         Some(Found { id, since_ns: None, until_ns: 0, is_doubtful })
     }
 

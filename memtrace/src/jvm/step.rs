@@ -254,7 +254,6 @@ impl JavaCode {
                 Some(debug) if debug.is_exact(offset) => Rule::Fixed { bytes, frame },
                 _ => Rule::Leaf { bytes, frame },
             },
-            BlobKind::NativeWrapper if !code.may_return_to(pc) => return None,
             BlobKind::NativeWrapper => Rule::Fixed { bytes, frame },
             BlobKind::RuntimeStub if bytes >= 16 => Rule::Fixed { bytes, frame: stub },
             BlobKind::Stubs if Some(pc) == self.call_stub_return => {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::{
     super::{
         code::{CodeId, is_same},
+        code_blob::BlobKind,
         memory::Memory,
     },
     CodeChanges, Journal, MAX_LAG_NS,
@@ -99,15 +100,21 @@ impl Journal {
         let gone: Vec<(u64, CodeId)> = self.current.drain(covered).collect();
         let mut changes = CodeChanges::default();
         // What it took the place of was there before the event: which of the two was there then is not known.
-        let since_ns =
-            if gone.is_empty() { time_ns } else { now_ns.max(time_ns.saturating_add(1)) };
+        let is_first = gone.is_empty();
+        let since_ns = if is_first { time_ns } else { now_ns.max(time_ns.saturating_add(1)) };
         gone.into_iter().for_each(|(_, id)| self.retire(id, since_ns, &mut changes));
         self.n_replaced += changes.gone.len() as u32;
         self.replaced.append(&mut changes.gone);
         self.absent.clear();
         // Else it was there when the event happened, for the event's stack leads through it: unless that is long ago.
         let is_late = self.now_ns > time_ns.saturating_add(MAX_LAG_NS);
-        self.add(memory, blob, if is_late { now_ns } else { since_ns })
+        let id = self.add(memory, blob, if is_late { now_ns } else { since_ns })?;
+        // Or unless no call in it returns there.
+        let code = self.codes.get_mut(&id.0)?;
+        if code.kind == BlobKind::NativeWrapper && !code.may_return_to(pc) {
+            code.since_ns = now_ns.max(time_ns.saturating_add(1));
+        }
+        Some(id)
     }
 }
 
@@ -118,7 +125,6 @@ mod tests {
     use super::*;
     use crate::jvm::{
         Vm,
-        code_blob::BlobKind,
         recorded::{Recorded, recorded},
     };
 
