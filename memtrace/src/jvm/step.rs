@@ -166,6 +166,9 @@ impl JavaCode {
         self.contains(pc)
             && match self.rule(pc, time_ns) {
                 Some((Rule::Interpreted | Rule::Deoptimized { .. }, _)) => true,
+                Some((Rule::Fixed { frame: FrameKey::Compiled { code, .. }, .. }, _)) => {
+                    self.journal.code(code).is_some_and(|code| code.may_return_to(pc))
+                }
                 Some((Rule::Fixed { frame, .. }, _)) => !matches!(frame, FrameKey::Stub(_)),
                 Some((Rule::Framed { frame }, _)) => match frame {
                     FrameKey::Entry => true,
