@@ -44,7 +44,8 @@ fn own(stack: &Stack) -> Vec<&str> {
     // glibc's qsort may only jump to a function with a few more letters.
     let names = stack.frames.iter().map(|frame| match frame.starts_with("qsort") {
         true => "qsort",
-        false => frame.as_str(),
+        // A guess is marked.
+        false => frame.strip_suffix("_[?]").unwrap_or(frame),
     });
     let mut names: Vec<&str> =
         names.filter(is_own).filter(|name| *name != "JavaStacks.run").collect();
