@@ -51,6 +51,9 @@ pub(crate) enum Command {
     ///
     /// Exit status 0 if tracing will work, 2 if something indispensable is missing.
     Doctor(DoctorArgs),
+    /// Resolve captured stacks again, and measure it
+    #[command(name = "__replay", hide = true)]
+    Replay(ReplayArgs),
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +102,12 @@ pub(crate) struct TraceArgs {
     #[arg(long)]
     pub(crate) no_java_frames: bool,
 
+    /// Write down in this file what resolving the stacks depends on
+    ///
+    /// For tests and benchmarks of memtrace itself. The file holds memory of the process.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) capture: Option<PathBuf>,
+
     /// Run the started command as this user
     ///
     /// Under sudo the default is the user who called sudo.
@@ -138,6 +147,21 @@ pub(crate) struct StacksArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// What --capture wrote
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Read everything of the processes as well, which still live
+    #[arg(long)]
+    pub(crate) living: bool,
+
+    /// Do it so many times
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) rounds: u8,
 }
 
 #[derive(Debug, Args)]
@@ -229,7 +253,7 @@ mod tests {
     #[test]
     fn what_can_be_typed() {
         // (arguments, whether they are understood)
-        let cases: [(&[&str], bool); 14] = [
+        let cases: [(&[&str], bool); 17] = [
             (&["--pid", "1"], true),
             (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
             (&["--", "ls", "-l"], true),
@@ -238,6 +262,9 @@ mod tests {
             (&["doctor", "--pid", "1"], true),
             (&["stacks", "1", "--freeze", "--json"], true),
             (&["stacks", "1", "--folded", "--json"], false),
+            (&["-p", "1", "--capture", "x"], true),
+            (&["__replay", "x", "y", "--living", "--rounds", "3"], true),
+            (&["__replay", "x", "--rounds", "0"], false),
             (&["stacks"], false),
             (&[], false),
             (&["--pid", "1", "--", "ls"], false),

@@ -6,6 +6,7 @@ mod doctor;
 mod failure;
 mod jstack;
 mod outputs;
+mod replay;
 mod report;
 mod self_use;
 mod stacks;
@@ -26,6 +27,7 @@ pub fn run() -> ExitCode {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Stacks(args)) => stacks::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::Replay(args)) => replay::run(args),
     };
     result.unwrap_or_else(|failure| failure.tell())
 }

@@ -19,7 +19,7 @@ use super::{
     java_frame::{Execution, FrameKey, JavaFrame, Registers, StackWords},
     journal::{CodeChanges, Journal},
     memory::{Memory, Unreadable},
-    methods::Methods,
+    methods::{MethodId, Methods},
     step::Known,
     threads::{JvmThread, ThreadKind},
     unsigned5::Base,
@@ -44,6 +44,10 @@ pub struct JavaCode {
     pub(super) entry_bytes: Option<u64>,
     wrapper_anchor: Option<(u64, u64)>,
     base: Base,
+    /// The time of the last stack.
+    pub(super) asked_ns: u64,
+    /// What is kept of the target's memory is no older than this.
+    fresh_ns: u64,
 }
 
 impl JavaCode {
@@ -68,12 +72,15 @@ impl JavaCode {
             entry_bytes: structs.size("ContinuationEntry").map(|size| size.next_multiple_of(16)),
             wrapper_anchor: wrapper.map(|words| words.wrapping_mul(8)).zip(anchor),
             base: if feature.is_some_and(|feature| feature < 20) { Base::Zero } else { Base::One },
+            asked_ns: 0,
+            fresh_ns: 0,
         })
     }
 
     /// Looks at the code cache: what came, what is gone. `now_ns` is the time before the call on the events' clock.
     pub fn observe(&mut self, now_ns: u64) -> Result<CodeChanges, Unreadable> {
         self.memory.forget();
+        self.fresh_ns = now_ns;
         let changes = self.journal.observe(&*self.memory, now_ns)?;
         if !changes.gone.is_empty() {
             self.rules.retain(|&pc, _| !is_in(&changes.gone, pc));
@@ -122,9 +129,28 @@ impl JavaCode {
         self.journal.size()
     }
 
+    /// What is kept of the target's memory is forgotten if the last stack is newer: a method that it leads through was there
+    /// at its time, and not necessarily before. To forget it for each method would mean to read the same pages again and
+    /// again, for methods lie side by side and events come in batches.
+    fn freshen(&mut self) {
+        if self.asked_ns > self.fresh_ns {
+            self.memory.forget();
+            self.fresh_ns = self.journal.now_ns();
+        }
+    }
+
+    /// The method at `method`, and the bytecode at `bcp` in it; that is `None` in a native method.
+    pub(super) fn at_bytecode(&mut self, method: u64, bcp: u64) -> Option<(MethodId, Option<u16>)> {
+        if let Some(found) = self.methods.known_at_bytecode(method, bcp) {
+            return Some(found);
+        }
+        self.freshen();
+        self.methods.at_bytecode(&*self.memory, method, bcp)
+    }
+
     /// The frames that `key` stands for, innermost first; none for stubs, and where a method is gone.
     pub fn frames(&mut self, key: FrameKey) -> Vec<JavaFrame> {
-        self.memory.forget();
+        self.freshen();
         match key {
             FrameKey::Compiled { code, offset } => {
                 self.compiled_frames(code, offset).unwrap_or_default()

@@ -135,6 +135,11 @@ impl Journal {
         (self.current.len(), self.debug_bytes)
     }
 
+    /// The time, as far as it is known.
+    pub(super) fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
     /// It is `now_ns` or later: a look at the target's memory shows what is there after that.
     pub(super) fn set_time(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);

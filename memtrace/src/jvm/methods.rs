@@ -55,20 +55,22 @@ impl Methods {
         })
     }
 
-    /// The method at `address`, and the bytecode at `bcp` in it; that is `None` in a native method.
+    /// The method at `address`, and the bytecode at `bcp` in it; that is `None` in a native method. Only if that is known already.
+    pub(super) fn known_at_bytecode(
+        &self,
+        address: u64,
+        bcp: u64,
+    ) -> Option<(MethodId, Option<u16>)> {
+        self.places.get(&address)?.at(bcp)
+    }
+
+    /// The same of a method that is unknown, or was redefined since.
     pub(super) fn at_bytecode(
         &mut self,
         memory: &dyn Memory,
         address: u64,
         bcp: u64,
     ) -> Option<(MethodId, Option<u16>)> {
-        if let Some(place) = self.places.get(&address)
-            && let Some(found) = place.at(bcp)
-        {
-            return Some(found);
-        }
-        // Unknown, or redefined since.
-        memory.forget();
         self.read(memory, address)?.at(bcp)
     }
 

@@ -9,6 +9,7 @@ mod code_blob;
 mod code_cache;
 mod debug_info;
 mod fields;
+mod image;
 mod java_code;
 mod java_frame;
 mod journal;
@@ -34,6 +35,7 @@ mod vm_threads;
 
 pub use capture::{Capture, Recorder};
 pub use code::CodeId;
+pub use image::Image;
 pub use java_code::JavaCode;
 pub use java_frame::{
     Certainty, Execution, FrameKey, JavaFrame, NoStep, Registers, StackWords, Step,

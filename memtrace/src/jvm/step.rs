@@ -66,6 +66,7 @@ impl JavaCode {
         time_ns: u64,
         stack: &impl StackWords,
     ) -> Result<Step, NoStep> {
+        self.asked_ns = time_ns;
         let known = match self.interpreter.contains(&at.pc) {
             true => Some((Rule::Interpreted, false)),
             false => self.rule(at.pc, time_ns),
@@ -131,7 +132,7 @@ impl JavaCode {
         if caller.sp <= fp {
             return Err(NoStep::Implausible);
         }
-        let found = self.methods.at_bytecode(&*self.memory, method, bcp);
+        let found = self.at_bytecode(method, bcp);
         Ok(match found {
             Some((method, bci)) => {
                 let frame = FrameKey::Interpreted { method, bci };

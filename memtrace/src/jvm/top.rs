@@ -57,6 +57,7 @@ impl JavaCode {
         time_ns: u64,
         stack: &impl StackWords,
     ) -> Result<Step, NoStep> {
+        self.asked_ns = time_ns;
         let found = self.journal.find(&*self.memory, at.pc, time_ns).ok_or(NoStep::Unknown)?;
         let code = self.journal.code(found.id).ok_or(NoStep::Unknown)?;
         let (kind, blob) = (code.kind, code.blob.clone());
@@ -122,7 +123,7 @@ impl JavaCode {
         if at.fp >= at.sp && at.fp & 7 == 0 {
             let method = word(stack, at.fp.wrapping_sub(24)).unwrap_or(0);
             let caller_sp = word(stack, at.fp.wrapping_sub(8)).unwrap_or(0);
-            let here = self.methods.at_bytecode(&*self.memory, method, interpreter.r13);
+            let here = self.at_bytecode(method, interpreter.r13);
             // At a method's entry the frame pointer is still the caller's, and r13 holds the caller's stack pointer.
             if let Some((method, bci)) = here
                 && caller_sp > at.fp
@@ -135,7 +136,7 @@ impl JavaCode {
         let caller = frameless(at, stack)?;
         if self.is_return_address(caller.pc, time_ns) {
             let InterpreterRegisters { rbx, r13 } = interpreter;
-            let method = self.methods.at_bytecode(&*self.memory, rbx, 0);
+            let method = self.at_bytecode(rbx, 0);
             // The interpreter pushes what the caller has not: its stack ends where r13 says.
             let sp = if r13 >= caller.sp { r13 } else { caller.sp };
             let (frame, certainty) = match method {

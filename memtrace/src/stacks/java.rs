@@ -3,20 +3,17 @@
 //! A JVM that can't be read (it is starting, or brings no tables) has no Java frames; its stacks end at the first of its
 //! code, as before.
 
-use std::{
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use memtrace_common::Regs;
 
-use super::intern::{Frame, FrameKind};
-use crate::{
-    jvm::{
-        self, Certainty, Execution, FrameKey, InterpreterRegisters, JavaCode, JavaFrame,
-        LiveMemory, NoStep, Registers, TablesError, Vm,
-    },
-    target::maps,
+use super::{
+    intern::{Frame, FrameKind},
+    origin::Origin,
+};
+use crate::jvm::{
+    self, Certainty, Execution, FrameKey, InterpreterRegisters, JavaCode, JavaFrame, NoStep,
+    Registers, TablesError, Vm,
 };
 
 /// Time between two looks at the code cache: code that is gone must not be taken for code that came in its place.
@@ -40,7 +37,8 @@ pub(super) struct Stepped {
 pub(super) struct Java {
     code: Option<JavaCode>,
     n_tries: u32,
-    looked: Option<Instant>,
+    /// When it was looked at, on the events' clock.
+    looked_ns: Option<u64>,
     /// How often it was looked at.
     n_looks: u32,
     /// Why the JVM could not be read the last time it was tried.
@@ -49,22 +47,23 @@ pub(super) struct Java {
 
 impl Java {
     /// Looks at the code of process `tgid` if it is time; `now_ns` is the time, on the events' clock.
-    pub(super) fn observe(&mut self, tgid: u32, now_ns: u64) {
+    pub(super) fn observe(&mut self, tgid: u32, now_ns: u64, origin: &dyn Origin) {
         self.set_time(now_ns);
         // A JVM that starts can be read before it has any code.
         let is_ready = self.code.as_ref().is_some_and(JavaCode::has_interpreter);
         let every = if is_ready { OBSERVE_EVERY } else { TRY_EVERY };
-        if self.looked.is_some_and(|looked| looked.elapsed() < every) {
+        let since = |looked_ns| Duration::from_nanos(now_ns.saturating_sub(looked_ns));
+        if self.looked_ns.is_some_and(|looked_ns| since(looked_ns) < every) {
             return;
         }
         if self.code.is_none() && self.n_tries < MAX_TRIES {
-            self.open(tgid);
+            self.open(tgid, origin);
         }
         if let Some(code) = &mut self.code {
             // What can't be read now may be at the next look; until then what is known stays.
             code.observe(now_ns).ok();
         }
-        self.looked = Some(Instant::now());
+        self.looked_ns = Some(now_ns);
         self.n_looks += 1;
     }
 
@@ -91,10 +90,10 @@ impl Java {
         (!matches!(error, TablesError::Unreadable(_))).then(|| (tgid, error.to_string()))
     }
 
-    fn open(&mut self, tgid: u32) {
+    fn open(&mut self, tgid: u32, origin: &dyn Origin) {
         self.n_tries += 1;
-        let opened = maps::read(tgid).ok().and_then(|maps| jvm::libjvm(&maps)).map(|libjvm| {
-            let vm = Vm::open(Rc::new(LiveMemory::new(tgid)), libjvm)?;
+        let opened = origin.maps(tgid).ok().and_then(|maps| jvm::libjvm(&maps)).map(|libjvm| {
+            let vm = Vm::open(origin.memory(tgid), libjvm)?;
             JavaCode::new(&vm)
         });
         match opened {

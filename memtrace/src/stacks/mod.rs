@@ -5,6 +5,7 @@
 //! change it. The target's maps and files are read when an instruction lies in no module that is known yet, and what the
 //! JVM says of its code when Java code is first met.
 
+mod capture;
 #[cfg(test)]
 mod fake_code;
 mod intern;
@@ -17,6 +18,7 @@ mod losses;
 mod modules;
 #[cfg(test)]
 mod oracle;
+mod origin;
 mod process;
 mod rules;
 mod shadows;
@@ -28,12 +30,15 @@ mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    io,
+    rc::Rc,
 };
 
 use memtrace_common::{EventHeader, Kind, MAX_STACK_BYTES, ThreadRegisters};
 use rustc_hash::FxHashMap;
+use zerocopy::IntoBytes;
 
+pub use capture::{Capture, CaptureError, Captured, Measured, Replay};
 pub use intern::{Frame, FrameId, FrameKind, Quality, Stack, StackId};
 pub use kept::New;
 pub(crate) use kept::{MAX_FRAMES, MAX_STACKS};
@@ -41,10 +46,13 @@ pub use look_through::look_through;
 pub use losses::Losses;
 
 use crate::{events::Event, target::maps::Mapping};
+use capture::Recorder;
+use java::Java;
 use joining::{Known, Point};
 use kept::Kept;
 use last_walks::{Circumstances, LastWalk};
 use modules::Files;
+use origin::{Living, Origin};
 use process::{Process, ProcessCode};
 use shadows::Shadows;
 use steps::Steps;
@@ -55,7 +63,7 @@ use walk::{Break, End, Snapshot};
 /// Processes that have ended and whose Java code could not be read; more are not told of.
 const MAX_UNREADABLE_JVMS: usize = 10;
 /// An instruction in no known module makes the map be read again, but not more often than this.
-const REFRESH_EVERY: Duration = Duration::from_millis(20);
+const REFRESH_EVERY_NS: u64 = 20_000_000;
 
 /// Resolves stacks.
 #[derive(Debug)]
@@ -71,6 +79,9 @@ pub struct Stacks {
     n_nodes: usize,
     /// Of processes that have ended.
     unreadable_jvms: BTreeMap<u32, String>,
+    /// The time on the events' clock, as far as it is known.
+    now_ns: u64,
+    recorder: Option<Recorder>,
     /// What could not be resolved.
     pub losses: Losses,
 }
@@ -78,9 +89,14 @@ pub struct Stacks {
 impl Stacks {
     /// No stack yet but [`StackId::NOT_KEPT`].
     pub fn new() -> Self {
+        Self::of(Rc::new(Living))
+    }
+
+    /// The same for processes that `origin` knows.
+    fn of(origin: Rc<dyn Origin>) -> Self {
         Self {
             kept: Kept::new(),
-            files: Files::default(),
+            files: Files::new(origin),
             processes: FxHashMap::default(),
             shadows: Shadows::new(),
             steps: Steps::new(),
@@ -88,16 +104,20 @@ impl Stacks {
             scratch: Vec::new(),
             n_nodes: 0,
             unreadable_jvms: BTreeMap::new(),
+            now_ns: 0,
+            recorder: None,
             losses: Losses::default(),
         }
     }
 
     /// The stack of `event`. Events of a thread must come in order, and none may be left out.
     pub fn resolve(&mut self, event: &Event<'_>) -> StackId {
+        self.now_ns = self.now_ns.max(event.header.exit_ns);
         let mut shadows = std::mem::take(&mut self.shadows);
         let id = self.resolve_whole(&event.header, shadows.whole(event));
         (self.losses.unfounded, self.losses.not_kept) = (shadows.n_unfounded, self.kept.n_lost);
         self.shadows = shadows;
+        self.note(|| capture::Step::Event([event.header.as_bytes(), event.stack].concat()));
         id
     }
 
@@ -125,6 +145,7 @@ impl Stacks {
         *self.last_walk(header) = last;
         points.clear();
         self.scratch = points;
+        self.note_native(header.tgid, node);
         self.intern(header.tgid, node, end)
     }
 
@@ -189,11 +210,17 @@ impl Stacks {
 
     /// Reads the code of process `tgid` again: it has mapped some, or is to be known before it ends.
     pub fn refresh(&mut self, tgid: u32) {
+        self.read_map(tgid);
+        self.note(|| capture::Step::Refresh(tgid));
+    }
+
+    fn read_map(&mut self, tgid: u32) {
         let Self { processes, files, .. } = self;
         let process = processes.entry(tgid).or_default();
         if let Ok(is_changed) = process.modules.refresh(files, tgid) {
-            process.refreshed = Some(Instant::now());
+            process.refreshed_ns = Some(self.now_ns);
             process.forget_if(is_changed);
+            self.code_changed(is_changed);
         }
     }
 
@@ -211,23 +238,32 @@ impl Stacks {
         let process = processes.entry(tgid).or_default();
         let is_changed = process.modules.add(files, tgid, mapping);
         process.forget_if(is_changed);
+        self.code_changed(is_changed);
+        self.note(|| capture::Step::MapCode { tgid, mapping: mapping.clone() });
     }
 
     /// Looks at the Java code of process `tgid` if it has a JVM; `now_ns` is the time on the events' clock.
     pub fn observe(&mut self, tgid: u32, now_ns: u64) {
-        if let Some(process) = self.processes.get_mut(&tgid).filter(|it| it.modules.has_jvm) {
-            process.java.observe(tgid, now_ns);
+        self.now_ns = self.now_ns.max(now_ns);
+        let Self { processes, files, .. } = self;
+        if let Some(process) = processes.get_mut(&tgid).filter(|it| it.modules.has_jvm) {
+            process.java.observe(tgid, now_ns, &*files.origin);
         }
+        self.note(|| capture::Step::Observe { tgid, now_ns });
     }
 
     /// It is `now_ns` or later, on the events' clock: what is read of a process from now on is not older.
     pub fn set_time(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
         self.processes.values_mut().for_each(|process| process.java.set_time(now_ns));
+        self.note(|| capture::Step::Time(now_ns));
     }
 
     /// Process `tgid` has a new image, with nothing of the old one.
     pub fn exec(&mut self, tgid: u32) {
         self.processes.remove(&tgid);
+        self.code_changed(true);
+        self.note(|| capture::Step::Exec(tgid));
     }
 
     /// Process `parent` has forked `child`.
@@ -238,10 +274,13 @@ impl Stacks {
             .map(|process| process.modules.inherited())
             .unwrap_or_default();
         self.processes.insert(child, Process { modules, ..Process::default() });
+        self.code_changed(true);
+        self.note(|| capture::Step::Fork { parent, child });
     }
 
     /// Process `tgid` has ended, and all its events were resolved.
     pub fn exit(&mut self, tgid: u32) {
+        self.note(|| capture::Step::Exit(tgid));
         let Some(process) = self.processes.remove(&tgid) else { return };
         if self.unreadable_jvms.len() < MAX_UNREADABLE_JVMS {
             self.unreadable_jvms.extend(process.java.unreadable(tgid));
@@ -265,6 +304,56 @@ impl Stacks {
         self.kept.take_new()
     }
 
+    /// From now on writes down what resolving depends on, so that it can be done again: see [`Capture`].
+    pub fn capture(&mut self, out: Box<dyn io::Write>) {
+        let (recorder, origin) = Recorder::new(out, self.files.origin.clone());
+        self.files.origin = origin;
+        self.recorder = Some(recorder);
+    }
+
+    /// Ends what [`Stacks::capture`] began, if it did.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong with writing, at any time.
+    pub fn end_capture(&mut self) -> io::Result<Option<Captured>> {
+        self.recorder.take().map(Recorder::finish).transpose()
+    }
+
+    /// Takes note of a step that was taken, if that is wanted.
+    fn note(&mut self, step: impl FnOnce() -> capture::Step) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note(step());
+        }
+    }
+
+    /// Takes note of where a stack leads in files, if that is wanted.
+    fn note_native(&mut self, tgid: u32, node: Node) {
+        let Self { recorder, processes, .. } = self;
+        if let (Some(recorder), Some(process)) = (recorder, processes.get(&tgid)) {
+            process.native(node).for_each(|pc| recorder.visit(tgid, &process.modules, pc));
+        }
+    }
+
+    fn code_changed(&mut self, is_changed: bool) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| is_changed) {
+            recorder.forget_code();
+        }
+    }
+
+    /// Forgets everything but files, processes' maps, and which JVMs there are: what is known of their code is what a look
+    /// at it tells.
+    fn forget(&mut self) {
+        let Self { kept, processes, steps, last_walks, files, .. } = self;
+        (*kept, *steps, *last_walks) = (Kept::new(), Steps::new(), last_walks::none());
+        for (&tgid, process) in processes.iter_mut().filter(|(_, it)| it.modules.has_jvm) {
+            process.forget_if(true);
+            process.java = Java::default();
+            // Long ago: whatever happened later happened to the code that is seen.
+            process.java.observe(tgid, 1, &*files.origin);
+        }
+    }
+
     fn walk(
         &mut self,
         header: &EventHeader,
@@ -281,13 +370,12 @@ impl Stacks {
             mends: header.mends.get(..header.n_mends as usize).unwrap_or(&header.mends),
         };
         let ended = self.try_walk(header, &snapshot, last, points);
-        let refreshed = self.processes.get(&header.tgid).and_then(|process| process.refreshed);
-        if ended.0 != End::Broken(Break::Nowhere)
-            || refreshed.is_some_and(|when| when.elapsed() <= REFRESH_EVERY)
-        {
+        let refreshed = self.processes.get(&header.tgid).and_then(|process| process.refreshed_ns);
+        let is_early = |refreshed_ns| self.now_ns.saturating_sub(refreshed_ns) <= REFRESH_EVERY_NS;
+        if ended.0 != End::Broken(Break::Nowhere) || refreshed.is_some_and(is_early) {
             return ended;
         }
-        self.refresh(header.tgid);
+        self.read_map(header.tgid);
         points.clear();
         self.try_walk(header, &snapshot, last, points)
     }

@@ -13,11 +13,12 @@ use std::{
 use object::{Object, ObjectSegment};
 use rustc_hash::FxHashMap;
 
-use super::{rules::Rule, symbols::Symbols, unwind_table::UnwindTable};
+use super::{
+    capture::Excerpt, origin::Origin, rules::Rule, symbols::Symbols, unwind_table::UnwindTable,
+};
 use crate::target::{
     elf_parts::{self, Parts},
-    maps::{self, Mapping},
-    open_mapped,
+    maps::Mapping,
 };
 
 /// A file (or the vdso) with code. It is opened when it is first seen, which is quick, and read when a stack leads
@@ -26,17 +27,21 @@ use crate::target::{
 pub(super) struct Module {
     /// File name without directories, as it stands in `module+0x1a2b`.
     pub(super) name: String,
+    /// Device, inode and path.
+    pub(super) key: (u64, u64, Vec<u8>),
     source: RefCell<Source>,
     content: OnceCell<Content>,
 }
 
 /// Where a module's bytes are.
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     /// The open file, so that a replaced or deleted one is still the right one.
     File(File),
     /// The vdso of memtrace itself: every 64-bit process has the same one.
     Vdso { start: u64, len: u64 },
+    /// What a capture has of the file.
+    Excerpt(Rc<Excerpt>),
     /// It could not be opened.
     Unreadable(String),
     /// It was read, and closed.
@@ -46,11 +51,19 @@ enum Source {
 /// What is read from a module.
 #[derive(Debug, Default)]
 struct Content {
-    table: UnwindTable,
-    symbols: Symbols,
+    lookup: Lookup,
     /// Segments: (file offset, bytes, address).
     segments: Vec<(u64, u64, u64)>,
     error: Option<String>,
+}
+
+/// Rules and names by address.
+#[derive(Debug, Default)]
+enum Lookup {
+    #[default]
+    None,
+    Elf(Box<(UnwindTable, Symbols)>),
+    Excerpt(Rc<Excerpt>),
 }
 
 /// What lies at an instruction.
@@ -90,9 +103,11 @@ enum What {
 }
 
 /// The files with code of all processes, each opened and read once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Files {
     by_key: FxHashMap<(u64, u64, Vec<u8>), Rc<Module>>,
+    /// Where they, and the maps, are from.
+    pub(super) origin: Rc<dyn Origin>,
 }
 
 /// Files that are kept though no process has them mapped any more.
@@ -119,7 +134,7 @@ impl Modules {
     /// Tells whether code took the place of other code.
     pub(super) fn refresh(&mut self, files: &mut Files, pid: u32) -> io::Result<bool> {
         let mut is_changed = false;
-        for mapping in maps::read(pid)?.iter().filter(|mapping| mapping.exec) {
+        for mapping in files.origin.maps(pid)?.iter().filter(|mapping| mapping.exec) {
             is_changed |= self.add(files, pid, mapping);
         }
         Ok(is_changed)
@@ -163,7 +178,6 @@ impl Modules {
     fn area(&mut self, files: &mut Files, pid: u32, mapping: &Mapping) -> Option<Area> {
         let what = match mapping.path.as_slice() {
             b"[uprobes]" => What::ReturnProbe,
-            b"[vdso]" => What::Module(files.vdso()?),
             b"[vsyscall]" => return None,
             _ if mapping.is_anonymous() => What::Anonymous,
             _ => {
@@ -202,6 +216,11 @@ impl What {
 }
 
 impl Files {
+    /// None yet; they are opened where `origin` says.
+    pub(super) fn new(origin: Rc<dyn Origin>) -> Self {
+        Self { by_key: FxHashMap::default(), origin }
+    }
+
     /// Files that could not be read, by name and reason.
     pub(super) fn unreadable(&self) -> impl Iterator<Item = (&str, String)> {
         self.by_key.values().filter_map(|module| Some((module.name.as_str(), module.error()?)))
@@ -215,9 +234,8 @@ impl Files {
         if self.by_key.len() >= MAX_FILES {
             self.by_key.retain(|_, module| Rc::strong_count(module) > 1);
         }
-        let source = open_mapped(pid, mapping)
-            .map_or_else(|error| Source::Unreadable(error.to_string()), Source::File);
-        let module = Rc::new(Module::new(mapping.file_name(), source));
+        let source = self.origin.module(pid, mapping);
+        let module = Rc::new(Module::new(key.clone(), mapping.file_name(), source));
         if self.n_open() >= MAX_OPEN_FILES {
             module.content();
         }
@@ -228,46 +246,41 @@ impl Files {
     fn n_open(&self) -> usize {
         self.by_key.values().filter(|module| module.is_open()).count()
     }
-
-    fn vdso(&mut self) -> Option<Rc<Module>> {
-        let key = (0, 0, b"[vdso]".to_vec());
-        if let Some(module) = self.by_key.get(&key) {
-            return Some(module.clone());
-        }
-        let own = maps::read(std::process::id()).ok()?;
-        let mapping = own.iter().find(|mapping| mapping.path == b"[vdso]")?;
-        let source = Source::Vdso { start: mapping.start, len: mapping.size_bytes() };
-        let module = Rc::new(Module::new("[vdso]".into(), source));
-        self.by_key.insert(key, module.clone());
-        Some(module)
-    }
 }
 
 impl Module {
-    fn new(name: String, source: Source) -> Self {
-        Self { name, source: RefCell::new(source), content: OnceCell::new() }
+    fn new(key: (u64, u64, Vec<u8>), name: String, source: Source) -> Self {
+        Self { name, key, source: RefCell::new(source), content: OnceCell::new() }
     }
 
     /// The rule at `address` of the file.
     pub(super) fn rule(&self, address: u64) -> Option<Rule> {
-        self.content().table.rule(address)
+        match &self.content().lookup {
+            Lookup::Elf(elf) => elf.0.rule(address),
+            Lookup::Excerpt(excerpt) => excerpt.at(address)?.1,
+            Lookup::None => None,
+        }
     }
 
     /// The function at `address` of the file, or `module+0x1a2b`.
     pub(super) fn function(&self, address: u64) -> String {
-        self.content()
-            .symbols
-            .name(address)
-            .unwrap_or_else(|| format!("{}+{address:#x}", self.name))
+        let name = match &self.content().lookup {
+            Lookup::Elf(elf) => elf.1.name(address),
+            Lookup::Excerpt(excerpt) => excerpt.at(address).map(|(_, _, name)| name.clone()),
+            Lookup::None => None,
+        };
+        name.unwrap_or_else(|| format!("{}+{address:#x}", self.name))
+    }
+
+    /// Segments: (file offset, bytes, address).
+    pub(super) fn segments(&self) -> &[(u64, u64, u64)] {
+        &self.content().segments
     }
 
     /// The address, as the file has addresses, of what lies at `offset` of the file.
     fn address(&self, offset: u64) -> u64 {
-        let segment = self
-            .content()
-            .segments
-            .iter()
-            .find(|(start, len, _)| offset.wrapping_sub(*start) < *len);
+        let segment =
+            self.segments().iter().find(|(start, len, _)| offset.wrapping_sub(*start) < *len);
         segment.map_or(offset, |(start, _, address)| offset - start + address)
     }
 
@@ -307,6 +320,11 @@ impl Module {
                     std::slice::from_raw_parts(start as *const u8, len as usize)
                 })
             }
+            Source::Excerpt(excerpt) => Ok(Content {
+                lookup: Lookup::Excerpt(excerpt.clone()),
+                segments: excerpt.segments.clone(),
+                error: None,
+            }),
             Source::Unreadable(_) | Source::Read => Ok(Content::default()),
         }
     }
@@ -319,8 +337,8 @@ impl Content {
             let (offset, len) = segment.file_range();
             (offset, len, segment.address())
         });
-        let (table, symbols) = (UnwindTable::of_elf(&elf), Symbols::of_elf(&elf));
-        Ok(Self { table, symbols, segments: segments.collect(), error: None })
+        let lookup = Lookup::Elf(Box::new((UnwindTable::of_elf(&elf), Symbols::of_elf(&elf))));
+        Ok(Self { lookup, segments: segments.collect(), error: None })
     }
 }
 
@@ -330,12 +348,13 @@ fn is_jvm(mapping: &Mapping) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::origin::Living, *};
 
     /// Code that takes the place of a part of other code leaves the rest of it where it was, at its place in the file.
     #[test]
     fn in_part() {
-        let old = Rc::new(Module::new("old".into(), Source::Unreadable(String::new())));
+        let old = Source::Unreadable(String::new());
+        let old = Rc::new(Module::new((0, 0, Vec::new()), "old".into(), old));
         let area =
             |start, end, offset| Area { start, end, offset, what: What::Module(old.clone()) };
         let jit = |start, end| Area { start, end, offset: 0, what: What::Anonymous };
@@ -370,7 +389,7 @@ mod tests {
     #[test]
     fn few_stay_open() {
         let folder = tempfile::tempdir().unwrap();
-        let mut files = Files::default();
+        let mut files = Files::new(Rc::new(Living));
         for number in 0..MAX_OPEN_FILES as u64 + 50 {
             let path = folder.path().join(format!("lib{number}.so"));
             std::fs::write(&path, "no library").unwrap();

@@ -1,7 +1,5 @@
 //! One process: its code, native and Java, and what was found at its addresses.
 
-use std::time::Instant;
-
 use memtrace_common::{EventHeader, Regs};
 
 use super::{
@@ -25,7 +23,8 @@ pub(super) struct Process {
     pub(super) tree: Tree,
     /// The frames of an address, by its number in the tree, and whether one of them is a guess.
     pub(super) names: Vec<Option<(Box<[FrameId]>, bool)>>,
-    pub(super) refreshed: Option<Instant>,
+    /// When the map was read, on the events' clock.
+    pub(super) refreshed_ns: Option<u64>,
 }
 
 /// The code of a process, as the walk asks for it.
@@ -61,6 +60,14 @@ impl Process {
             self.tree = Tree::default();
             self.names.clear();
         }
+    }
+
+    /// Where native code lies that the stack from `node` on leads through.
+    pub(super) fn native(&self, node: Node) -> impl Iterator<Item = u64> {
+        self.tree.frames(node).filter_map(|(_, address)| match address.place {
+            Place::Native(pc) => Some(pc),
+            Place::Java(_) => None,
+        })
     }
 
     /// The frames from `node` on, and whether one of them is a guess.

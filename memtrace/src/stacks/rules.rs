@@ -1,7 +1,9 @@
 //! How to get from a frame to its caller, at one instruction.
 
+use serde::{Deserialize, Serialize};
+
 /// Where the canonical frame address (the stack pointer before the call) is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Cfa {
     /// rsp + offset.
     Sp(i32),
@@ -16,7 +18,7 @@ pub(super) enum Cfa {
 }
 
 /// Where the caller's value of a register is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Saved {
     /// Still in the register.
     Same,
@@ -29,7 +31,7 @@ pub(super) enum Saved {
 }
 
 /// How to get to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Rule {
     /// An ordinary frame: the return address is just below the canonical frame address.
     Frame {

@@ -5,13 +5,15 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 use super::proc;
 
 /// What is read of a map: a kernel has room for hundreds of thousands of mappings, each with a long path.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// One mapping.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapping {
     /// First address.
     pub start: u64,

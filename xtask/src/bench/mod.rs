@@ -19,6 +19,8 @@ mod async_profiler;
 mod bystander;
 mod process;
 mod quiet;
+mod resolving;
+mod stacks;
 mod startup;
 mod statistics;
 mod table;
@@ -30,6 +32,11 @@ mod tool;
 pub(crate) enum Bench {
     /// Measure the demo application's start-up under memtrace and under other tools
     Startup(startup::Options),
+    /// Measure how many stacks a second are resolved, Java and native, on one core
+    ///
+    /// The demo application is started several times, its stacks are captured, and then streamed through what a trace does
+    /// with them, beside the living JVMs. Takes 4 GB of memory and more.
+    Stacks(stacks::Options),
 }
 
 /// Where everything that a benchmark needs is.
@@ -44,13 +51,15 @@ struct Bed {
 
 /// Builds what is measured, then measures.
 pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> anyhow::Result<()> {
-    let Bench::Startup(options) = bench;
-    let parts: &[Part] = match &options.memtrace {
-        Some(_) => &[Part::Demo, Part::Bench],
-        None => &[Part::Build, Part::Demo, Part::Bench],
+    let (given, mut parts) = match bench {
+        Bench::Startup(options) => (&options.memtrace, vec![Part::Demo, Part::Bench]),
+        Bench::Stacks(options) => (&options.memtrace, vec![Part::Demo]),
     };
-    setup::ensure(policy, parts)?;
-    let memtrace = match &options.memtrace {
+    if given.is_none() {
+        parts.insert(0, Part::Build);
+    }
+    setup::ensure(policy, &parts)?;
+    let memtrace = match given {
         Some(binary) => fs::canonicalize(binary)
             .with_context(|| format!("failed to find {}", binary.display()))?,
         None => build::run(repository, policy)?,
@@ -60,11 +69,13 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
     let bed = Bed { memtrace, jar, folder };
-    if run::is_root() {
-        return startup::run(&bed, options);
+    match bench {
+        Bench::Startup(options) if run::is_root() => return startup::run(&bed, options),
+        Bench::Startup(options) => startup::prepare(&bed, options)?,
+        Bench::Stacks(options) if run::is_root() => return stacks::run(&bed, options),
+        Bench::Stacks(_) => {}
     }
-    startup::prepare(&bed, options)?;
-    again_as_root(options.memtrace.is_none().then_some(&bed.memtrace))
+    again_as_root(given.is_none().then_some(&bed.memtrace))
 }
 
 /// Starts this task again with root's rights, to measure `built` unless another memtrace was given. Nothing is left to

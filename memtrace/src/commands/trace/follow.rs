@@ -68,8 +68,15 @@ pub(super) async fn follow(
     session.detach(inputs.ring());
     let _alone = inputs.ask_no_more().await;
     name_at_the_end(&mut session, args, names, jstack_failure);
+    let captured = session.end_capture();
     match session.finish(why, None) {
-        (recording, None) => (recording, why),
+        (recording, None) => match captured {
+            Ok(()) => (recording, why),
+            Err(error) => {
+                to_stderr(&format!("memtrace: {error:#}\n"));
+                (recording, Why::OutputFailed)
+            }
+        },
         (recording, Some(error)) => {
             tell_file_error(&error);
             (recording, Why::OutputFailed)

@@ -1,6 +1,7 @@
 //! Tracing: a running process, or a command from its first instruction.
 
 mod before;
+mod capturing;
 mod conduct;
 mod follow;
 mod inputs;
@@ -79,6 +80,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         Inputs::new(&mut probes, args, subject.pid())?
     };
     let mut session = Session::new(subject.pid(), args, probes, records);
+    session.begin_capture()?;
     match &subject {
         Subject::Process(_) => session.begin_process()?,
         Subject::Command(..) => session.begin_command()?,

@@ -1,6 +1,6 @@
 //! One trace, from the bytes of the ring buffer to its records: it hands each room what the one before it made.
 
-use std::{io, ops::ControlFlow};
+use std::{io, ops::ControlFlow, path::PathBuf};
 
 use anyhow::Result;
 use memtrace_common::{EventHeader, Kind};
@@ -9,7 +9,7 @@ use super::super::{args::TraceArgs, jstack::SavedNames};
 use super::{
     super::self_use::SelfUse,
     before::Reading,
-    clock, looking,
+    capturing, clock, looking,
     naming::{self, VmNames},
     processes::Processes,
     records::Records,
@@ -48,6 +48,8 @@ pub(super) struct Session {
     own: tally::Own,
     vm_names: VmNames,
     names_for_the_end: SavedNames,
+    /// Where what resolving depends on is written down, if it is.
+    capture: Option<PathBuf>,
 }
 
 /// What waits in the window.
@@ -72,7 +74,20 @@ impl Session {
             own: tally::Own::default(),
             vm_names: VmNames::default(),
             names_for_the_end: SavedNames::default(),
+            capture: args.capture.clone(),
         }
+    }
+
+    /// Writes down from now on what resolving depends on, if that is wanted.
+    pub(super) fn begin_capture(&mut self) -> Result<()> {
+        let begin = |path: &PathBuf| capturing::begin(&mut self.processes.stacks, path);
+        self.capture.as_ref().map_or(Ok(()), begin)
+    }
+
+    /// Ends that.
+    pub(super) fn end_capture(&mut self) -> Result<()> {
+        let end = |path: PathBuf| capturing::end(&mut self.processes.stacks, &path);
+        self.capture.take().map_or(Ok(()), end)
     }
 
     /// Attaches to a command that has not begun, and may never begin: nothing is recorded of it yet.
