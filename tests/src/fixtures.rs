@@ -37,6 +37,9 @@ const THREADS: &[&str] = &["-pthread"];
 /// As distributions build libraries: nothing but unwind tables to find a caller by.
 const LIBRARY: &[&str] = &["-shared", "-fPIC", "-O2", "-g0", "-fomit-frame-pointer", "-Wl,-z,lazy"];
 
+/// As distributions build them that guard indirect branches.
+const GUARDED: &[&str] = &["-shared", "-fPIC", "-O2", "-g0", "-fcf-protection=full"];
+
 /// What Java loads: a library with the JDK's header, and threads.
 const OF_JAVA: &[&str] =
     &["-Wno-unused-function", "-shared", "-fPIC", "-O2", "-g0", "-fomit-frame-pointer", "-pthread"];
@@ -57,6 +60,8 @@ const FIXTURES: &[Fixture] = &[
     fixture("fake_jvm", "fake_jvm", &[], &["libjvm.so"]),
     fixture("libjvm.so", "fake_libjvm", LIBRARY, &[]),
     fixture("late_zlib", "late_zlib", &[], &[]),
+    fixture("guarded_zip", "guarded_zip", &["-Wno-unused-function"], &["libzip.so"]),
+    fixture("libzip.so", "guarded_libzip", GUARDED, &[]),
     fixture("zlib_user", "zlib_user", &["-lz"], &[]),
     fixture("dl_late", "dl_late", &[], &[]),
     fixture("late_lib", "late_lib", LIBRARY, &[]),

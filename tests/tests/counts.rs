@@ -100,6 +100,23 @@ fn before() {
     }
 }
 
+/// Functions that begin with endbr64 are probed behind it: each call is seen once, with its arguments and its return.
+#[test]
+fn guarded_functions() {
+    let _turn = turn::together();
+    let watched = watch("guarded_zip", &["3000", "2900"], &[]);
+    for kind in ["inflater_init", "inflater_end"] {
+        assert_eq!(watched.report.events(kind), watched.said.number(kind), "{kind}");
+    }
+    let thread = watched.report.thread(watched.pid);
+    assert_eq!((thread.inflaters, thread.inflaters_live), (3000, 100));
+    for stack in watched.report.stacks("inflaters") {
+        let innermost = &stack.frames[stack.frames.len() - 2..];
+        assert_eq!(innermost, ["main", "Java_java_util_zip_Inflater_init"], "{stack:?}");
+        assert_eq!(stack.quality, "complete", "{stack:?}");
+    }
+}
+
 /// zlib's own functions are counted when asked for, and are not when not.
 #[test]
 fn zlib() {

@@ -11,8 +11,9 @@ use iced_x86::{
 
 /// Instructions from the entry on that are looked at.
 const MAX_INSTRUCTIONS: usize = 16;
-/// Where a function expects its arguments (System V ABI, section 3.2.3), and its return address.
-const EXPECTED: [Register; 7] = [
+/// Where a function expects its arguments, its return address and what belongs to its caller (System V ABI, section
+/// 3.2): an event at a return is unwound with the registers of the entry.
+const EXPECTED: [Register; 13] = [
     Register::RDI,
     Register::RSI,
     Register::RDX,
@@ -20,6 +21,12 @@ const EXPECTED: [Register; 7] = [
     Register::R8,
     Register::R9,
     Register::RSP,
+    Register::RBX,
+    Register::RBP,
+    Register::R12,
+    Register::R13,
+    Register::R14,
+    Register::R15,
 ];
 /// The prefix that makes a push one of r8 to r15.
 const REX_B: u8 = 0x41;
@@ -80,8 +87,13 @@ fn changes_what_is_expected(instruction: &Instruction, used: &mut InstructionInf
 
 /// Whether the function jumps to where a call would pass `place` once more, without beginning anew.
 fn is_reached_again(code: &[u8], entry: u64, place: u64) -> bool {
-    let jumps = instructions(code, entry)
-        .filter(|it| it.is_jcc_short_or_near() || it.is_jmp_short_or_near());
+    let jumps = instructions(code, entry).filter(|instruction| {
+        instruction.is_jcc_short_or_near()
+            || instruction.is_jmp_short_or_near()
+            || instruction.is_loop()
+            || instruction.is_loopcc()
+            || instruction.is_jcx_short()
+    });
     let mut targets = jumps.map(|jump| jump.near_branch_target());
     targets.any(|target| entry < target && target <= place)
 }
@@ -93,7 +105,7 @@ mod tests {
     /// Code at 0x1000, and where the probe belongs.
     #[test]
     fn places() {
-        let cases: [(&str, &[u8], u64); 14] = [
+        let cases: [(&str, &[u8], u64); 16] = [
             ("push rbp", &[0x55, 0xc3], 0),
             ("endbr64; push rbp", &[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0xc3], 4),
             ("endbr64; push r14", &[0xf3, 0x0f, 0x1e, 0xfa, 0x41, 0x56, 0xc3], 4),
@@ -104,12 +116,18 @@ mod tests {
             // An argument is overwritten, in part, too; the stack pointer moves.
             ("mov rdi, rdx; push rbp", &[0x48, 0x89, 0xd7, 0x55, 0xc3], 0),
             ("xor esi, esi; push rbp", &[0x31, 0xf6, 0x55, 0xc3], 0),
+            (
+                "mov rbp, rdi; test rdi, rdi; je +0",
+                &[0x48, 0x89, 0xfd, 0x48, 0x85, 0xff, 0x74, 0, 0xc3],
+                0,
+            ),
             ("sub rsp, 8; push rbp", &[0x48, 0x83, 0xec, 0x08, 0x55, 0xc3], 0),
             // No call comes to the push, or some don't.
             ("ret; push rbp", &[0xc3, 0x55], 0),
             ("jmp rax; push rbp", &[0xff, 0xe0, 0x55], 0),
             // A loop back to the push; a push with the prefix of another width.
             ("endbr64; push rbp; jmp to it", &[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0xeb, 0xfd], 0),
+            ("endbr64; push rbp; loop to it", &[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0xe2, 0xfd], 0),
             ("mov eax, eax; push bp; ret", &[0x89, 0xc0, 0x66, 0x55, 0xc3], 0),
         ];
         for (what, code, offset) in cases {
