@@ -169,9 +169,14 @@ impl Probes {
         features
     }
 
+    /// From here on no call that begins is taken note of.
+    pub fn stop(&self) {
+        self.counters.turn(false);
+    }
+
     /// Detaches everything; the counters and the ring buffer stay.
     pub fn detach(&mut self) {
-        self.counters.turn(false);
+        self.stop();
         self.missed = Some(misses::read(&self.ebpf));
         links::drop_all(&mut self.ebpf, std::mem::take(&mut self.links));
     }

@@ -224,6 +224,9 @@ impl Session {
     pub(super) fn detach(&mut self, ring: &mut Ring) {
         // From here on what is mapped is no part of the trace.
         self.reading = None;
+        self.processes.probes.stop();
+        // Before the rest: to detach takes long enough that code would be gone that these events' stacks lead through.
+        while !self.drain(ring) {}
         self.processes.probes.detach();
         while !self.drain(ring) {}
     }
