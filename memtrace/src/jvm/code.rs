@@ -44,6 +44,14 @@ impl Code {
         (self.blob.code..self.blob.code_end).contains(&pc)
     }
 
+    /// Bytes of what was copied, and of code that was searched.
+    pub(super) fn size_bytes(&self) -> usize {
+        let searched = self.returns.as_ref().map_or(0, |returns| {
+            (self.blob.code_end - self.blob.code) as usize + size_of_val(&**returns)
+        });
+        self.debug.as_ref().map_or(0, DebugInfo::size_bytes) + searched
+    }
+
     /// Whether it is a method of which it is not known what is inlined where.
     pub(super) fn is_incomplete(&self) -> bool {
         self.kind == BlobKind::Method && self.debug.is_none()

@@ -30,7 +30,7 @@ const MAX_CODES: usize = 200_000;
 /// Blocks that are kept although they are gone, and for how long.
 const MAX_GONE: usize = 20_000;
 const KEEP_GONE_NS: u64 = 30_000_000_000;
-/// Bytes of debug information that are copied; beyond, methods have none.
+/// Bytes of debug information that are copied, and of wrappers that are searched for calls; beyond, methods have neither.
 const MAX_DEBUG_BYTES: usize = 64 << 20;
 /// Blocks nearer to each other than this are read together: for the kernel, a piece costs more than a few pages.
 const MAX_GAP_BYTES: u64 = 64 << 10;
@@ -232,15 +232,17 @@ impl Journal {
         if kind.is_method() && self.debug_bytes < MAX_DEBUG_BYTES {
             debug = DebugInfo::read(memory, &blob.debug);
         }
-        self.debug_bytes += debug.as_ref().map_or(0, DebugInfo::size_bytes);
-        let returns =
-            (kind == BlobKind::NativeWrapper).then(|| returns_of(memory, &blob)).flatten();
+        let mut returns = None;
+        if kind == BlobKind::NativeWrapper && self.debug_bytes < MAX_DEBUG_BYTES {
+            returns = returns_of(memory, &blob);
+        }
         let id = CodeId(self.next);
         self.next = self.next.checked_add(1)?;
         let place = self.current.partition_point(|&(address, _)| address < blob.address);
         self.current.insert(place, (blob.address, id));
         let (since_ns, seen_ns, round) = (now_ns, now_ns, 0);
         let code = Code { blob, kind, name, debug, returns, since_ns, seen_ns, round, gone: None };
+        self.debug_bytes += code.size_bytes();
         self.codes.insert(id.0, code);
         Some(id)
     }
@@ -288,7 +290,7 @@ impl Journal {
         let n = gone.iter().take_while(|id| is_old(id)).count().max(n_too_many);
         for id in gone.drain(..n) {
             let code = codes.remove(&id.0);
-            *debug_bytes -= code.and_then(|code| code.debug).map_or(0, |debug| debug.size_bytes());
+            *debug_bytes -= code.map_or(0, |code| code.size_bytes());
         }
     }
 
