@@ -11,14 +11,16 @@ use crate::{
 
 /// Stacks that are listed; `--folded` and `--json` have all of them.
 const MAX_STACKS: usize = 3;
-/// Frames of a stack; of a deeper one, the innermost and the outermost.
+/// Frames of a stack of native code; of a deeper one, the innermost and the outermost.
 const MAX_FRAMES: usize = 8;
 /// Outermost frames of a stack that is too deep, and of the methods in one.
 const N_OUTERMOST: usize = 3;
-/// Innermost frames of the methods in a stack that is too deep.
+/// Innermost frames of native code in a stack that is too deep.
 const N_INNERMOST: usize = MAX_FRAMES - 1 - N_OUTERMOST;
+/// Innermost methods in a stack that is too deep: their names are longer.
+const N_METHODS: usize = 3;
 /// Frames of native code between the call and the first method: what Java called, and by which way it got to the call.
-const N_CALLED: usize = 3;
+const N_CALLED: usize = 2;
 /// Columns that a frame's name gets at most, so that a stack is a few lines.
 const FRAME: usize = 40;
 /// Columns that a Java frame gets with its line: the end of it says where it is, the package is left out first.
@@ -94,7 +96,7 @@ fn parts(is_method: &[bool]) -> [Range<usize>; 4] {
     };
     let end = is_method.iter().rposition(|&is| is).map_or(n, |last| last + 1);
     let called = first.saturating_sub(N_CALLED);
-    let innermost = end.min(first + N_INNERMOST);
+    let innermost = end.min(first + N_METHODS);
     let outermost = end.saturating_sub(N_OUTERMOST).max(innermost);
     [0..called.min(1), called..innermost, outermost..end, n..n]
 }
@@ -132,10 +134,10 @@ mod tests {
             ("nnnnnnnn", "nnnnnnnn"),
             ("nnnnnnnnnn", "nnnn...nnn"),
             ("nJn", "nJ."),
-            ("nnnnnJJ", "n.nnnJJ"),
-            ("nnnnnnJJnJ", "n..nnnJJnJ"),
-            ("nnJJJJJJJJJJnnn", "nnJJJJ...JJJ..."),
-            ("JJJJJJJJJJ", "JJJJ...JJJ"),
+            ("nnnnnJJ", "n..nnJJ"),
+            ("nnnnnnJJnJ", "n...nnJJnJ"),
+            ("nnJJJJJJJJJJnnn", "nnJJJ....JJJ..."),
+            ("JJJJJJJJJJ", "JJJ....JJJ"),
         ];
         for (stack, expected) in cases {
             let is_method: Vec<bool> = stack.chars().map(|c| c == 'J').collect();

@@ -85,18 +85,43 @@ fn many_threads() {
 /// However many threads, stacks, frames, long names and notes there are, it is one screen.
 #[test]
 fn one_screen() {
-    let mut recording = recording();
-    let name = "a_name_as_long_as_that_of_a_template_of_the_standard_library".repeat(4);
+    for (kind, name, most) in [
+        (FrameKind::Native, "a_name_as_long_as_that_of_a_template_of_the_standard_library", 52),
+        (
+            FrameKind::Interpreted,
+            "org.springframework.boot.loader.jar.ZipInflaterInputStream.read",
+            60,
+        ),
+    ] {
+        let mut recording = recording();
+        crowd(&mut recording, kind, &name.repeat(4));
+        let text = text(&recording, false);
+        fits(&text);
+        assert!(text.contains("note: 47 more notes in --json\n"), "{text}");
+        let n_lines = text.lines().filter(|line| !line.starts_with("note: ")).count();
+        assert!(n_lines <= most, "{n_lines}\n{text}");
+    }
+}
+
+/// Adds more of everything than a screen has room for.
+fn crowd(recording: &mut Recording, kind: FrameKind, name: &str) {
     let n_frames = recording.frames.len() as u32;
     recording.apply(Record::Frame(Frame {
-        name,
+        name: name.to_owned(),
+        kind,
+        guess: false,
+        source: None,
+    }));
+    recording.apply(Record::Frame(Frame {
+        name: "native".to_owned(),
         kind: FrameKind::Native,
         guess: false,
         source: None,
     }));
     let n_stacks = recording.stacks.len() as u32;
     for number in 0..50_u32 {
-        let frames = vec![FrameId(n_frames); 100];
+        let mut frames = vec![FrameId(n_frames); 100];
+        frames.resize(110, FrameId(n_frames + 1));
         recording.apply(Record::Stack(Stack { frames, quality: Quality::Complete }));
         let tid = 200 + number;
         recording.apply(mmap(tid, StackId(n_stacks + number), u64::from(tid) << 32, 1 << 30));
@@ -105,11 +130,6 @@ fn one_screen() {
         recording.apply(Record::Event(event));
         recording.apply(Record::Note(format!("note {number}")));
     }
-    let text = text(&recording, false);
-    fits(&text);
-    assert!(text.contains("note: 47 more notes in --json\n"), "{text}");
-    let n_lines = text.lines().filter(|line| !line.starts_with("note: ")).count();
-    assert!(n_lines <= 52, "{n_lines}\n{text}");
 }
 
 /// What doesn't fit goes to another line, and nothing of it is cut.
