@@ -6,9 +6,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The most stack that is copied with an event.
 pub const MAX_STACK_BYTES: usize = 64 << 10;
 
-/// Sizes of stack that room is reserved for: the verifier wants a constant.
-pub const STACK_CLASSES: [usize; 8] =
-    [0, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10, MAX_STACK_BYTES];
+/// Sizes of whole stacks that room is reserved for: the verifier wants a constant.
+pub const STACK_CLASSES: [usize; 4] = [4 << 10, 16 << 10, 32 << 10, MAX_STACK_BYTES];
 
 /// How much of a thread's stack is remembered, so that of the next one only what has changed is sent.
 pub const SHADOW_BYTES: usize = 32 << 10;

@@ -65,6 +65,8 @@ pub(crate) fn emit_with_stack(what: &What, thread: Option<&mut Thread>, wake: Wa
     let fs_base = thread.fs_base();
     let used = stack_used(what.regs.sp, fs_base);
     let Some(compared) = shadow::compare(thread, what.regs.sp, used) else {
+        // Perhaps the end of the stack is not where it was found once.
+        thread.forget_stack();
         return emit_whole(what, Some(&thread.nesting), fs_base, used, wake);
     };
     let event = Event { what, nesting: Some(&thread.nesting), fs_base, used };
@@ -78,14 +80,14 @@ pub(crate) fn emit_with_stack(what: &What, thread: Option<&mut Thread>, wake: Wa
 fn emit_whole(what: &What, nesting: Option<&Nesting>, fs_base: u64, used: u64, wake: Wake) {
     let event = Event { what, nesting, fs_base, used };
     let want = if used == 0 { MAX_STACK_BYTES as u64 } else { used };
-    if want <= STACK_CLASSES[3] as u64 {
-        send_whole::<{ STACK_CLASSES[3] }>(&event, wake);
-    } else if want <= STACK_CLASSES[5] as u64 {
-        send_whole::<{ STACK_CLASSES[5] }>(&event, wake);
-    } else if want <= STACK_CLASSES[6] as u64 {
-        send_whole::<{ STACK_CLASSES[6] }>(&event, wake);
+    if want <= STACK_CLASSES[0] as u64 {
+        send_whole::<{ STACK_CLASSES[0] }>(&event, wake);
+    } else if want <= STACK_CLASSES[1] as u64 {
+        send_whole::<{ STACK_CLASSES[1] }>(&event, wake);
+    } else if want <= STACK_CLASSES[2] as u64 {
+        send_whole::<{ STACK_CLASSES[2] }>(&event, wake);
     } else {
-        send_whole::<{ STACK_CLASSES[7] }>(&event, wake);
+        send_whole::<{ STACK_CLASSES[3] }>(&event, wake);
     }
 }
 
@@ -149,7 +151,7 @@ fn send<const N: usize>(
         return;
     };
     let record = entry.as_mut_ptr();
-    // SAFETY: the entry is reserved; every field of the header is written, the stack is bytes.
+    // SAFETY: the entry is reserved; the header is written, the stack is bytes.
     let header = unsafe { &mut (*record).header };
     fill(header, event);
     // SAFETY: the stack part lies inside the reserved record.
@@ -157,7 +159,7 @@ fn send<const N: usize>(
     entry.submit(wake_flag(event.what, wake));
 }
 
-/// Writes every field of the header, for an event without a stack.
+/// Writes the header of an event without a stack, all of it but the mends that there are not.
 #[inline(always)]
 fn fill(header: &mut EventHeader, event: &Event<'_>) {
     let what = event.what;

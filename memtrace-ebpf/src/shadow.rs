@@ -34,12 +34,12 @@ pub(crate) struct Shadow {
     new_used: u64,
     /// How many of these have to be sent.
     n_changed: u64,
-    pair: [Copy; 2],
+    pair: [Sendable; 2],
 }
 
 /// A stack, behind room for the header that it is sent with: both go in one piece.
 #[repr(C)]
-struct Copy {
+struct Sendable {
     header: EventHeader,
     stack: [u8; ROOM],
 }
@@ -82,9 +82,9 @@ pub(crate) fn compare(thread: &mut Thread, sp: u64, used: u64) -> Option<Compare
     // SAFETY: both lie in the element.
     let (header, old, new) = unsafe {
         let pair = shadow.cast::<u8>().add(offset_of!(Shadow, pair));
-        let old = pair.add(turn as usize * size_of::<Copy>());
-        let new = pair.add((turn as usize ^ 1) * size_of::<Copy>());
-        let stack = offset_of!(Copy, stack);
+        let old = pair.add(turn as usize * size_of::<Sendable>());
+        let new = pair.add((turn as usize ^ 1) * size_of::<Sendable>());
+        let stack = offset_of!(Sendable, stack);
         (new.cast::<EventHeader>(), old.add(stack), new.add(stack))
     };
     // SAFETY: `used` is no more than the room; the helper checks the source.

@@ -31,7 +31,7 @@ static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
 const NEW: Thread = Thread { enter_ns: 0, kind: 0, shadow: 0, fs_base: 0, nesting: nesting::EMPTY };
 
 impl Thread {
-    /// The current thread's fs base, which does not change once its stack is in use.
+    /// The current thread's fs base: its stack ends there, whatever the thread makes of the register later.
     #[inline(always)]
     pub(crate) fn fs_base(&mut self) -> u64 {
         if self.fs_base == 0 {

@@ -198,7 +198,14 @@ impl Machine {
 
     fn has_toolchain(&self, channel: &str) -> bool {
         let entries = self.places.toolchains.read_dir().into_iter().flatten().flatten();
-        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(channel))
+        // `nightly-x86_64-…`, and not one of a day, `nightly-2026-01-01-…`.
+        let is_it = |name: &str| {
+            name.strip_prefix(channel).is_some_and(|rest| {
+                let host = rest.strip_prefix('-').unwrap_or_default();
+                rest.is_empty() || host.starts_with(|c: char| c.is_ascii_alphabetic())
+            })
+        };
+        entries.into_iter().any(|entry| is_it(&entry.file_name().to_string_lossy()))
     }
 
     fn has_component(&self, program: &str) -> bool {
