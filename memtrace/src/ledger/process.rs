@@ -57,7 +57,7 @@ impl Process {
     /// Takes note of `mapping`, and returns the accessible bytes of it that were not known yet.
     pub(super) fn before(&mut self, mapping: Before) -> u64 {
         self.settled_ns = self.settled_ns.max(mapping.read_ns);
-        if mapping.is_brk && self.brk.is_none() {
+        if mapping.is_brk {
             self.brk = Some(mapping.end.next_multiple_of(PAGE));
         }
         self.regions.mark_before(mapping.start, mapping.end, mapping.access)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::fold::at;
 
-/// Who obtained bytes: an index into the ledger's totals, or nobody that was traced.
+/// Who obtained bytes, or took access to them away: an index into the ledger's totals, or nobody that was traced.
 pub(super) type Owner = Option<u32>;
 
 /// Bytes that changed hands: who had obtained them, and how many.
@@ -101,7 +101,8 @@ impl Regions {
     }
 
     /// Changes the access of [start, end). Bytes that become accessible are obtained by `owner`: returns how many, and
-    /// what was given back. Bytes that nothing is known of were mapped and accessible before.
+    /// what was given back. Bytes that become inaccessible are its own, too: an event told of them. Bytes that nothing is
+    /// known of were mapped and accessible before.
     pub(super) fn protect(
         &mut self,
         start: u64,
@@ -115,31 +116,38 @@ impl Regions {
         let mut at = start;
         for piece in pieces {
             let piece_start = start + piece.offset;
-            self.fill(at, piece_start, access);
+            self.fill(at, piece_start, access, if access { None } else { owner });
             at = piece_start + piece.len;
             let obtains = access && !piece.access;
             obtained += if obtains { piece.len } else { 0 };
             if !access && piece.access {
                 back.push((piece.owner, piece.len));
             }
-            let owner = if obtains { owner } else { piece.owner };
+            let owner = if obtains || !access { owner } else { piece.owner };
             self.insert(piece_start, Region { end: at, access, owner });
         }
-        self.fill(at, end, access);
+        self.fill(at, end, access, if access { None } else { owner });
         (obtained, back)
     }
 
-    /// Marks what of [start, end) nothing is known of as mapped before; returns how many accessible bytes it marked.
+    /// Marks what of [start, end) no event told of as mapped before; returns how many accessible bytes it marked.
+    ///
+    /// That is what nothing is known of, and what an earlier reading of the map found without access: a call that no
+    /// event tells of was under way then.
     pub(super) fn mark_before(&mut self, start: u64, end: u64, access: bool) -> u64 {
         let mut at = start;
         let mut marked = 0;
-        let known = self.cut(start, end);
-        for piece in &known {
+        let mut known = self.cut(start, end);
+        for piece in &mut known {
             let piece_start = start + piece.offset;
-            marked += self.fill(at, piece_start, access);
+            marked += self.fill(at, piece_start, access, None);
             at = piece_start + piece.len;
+            if piece.owner.is_none() && !piece.access && access {
+                piece.access = true;
+                marked += piece.len;
+            }
         }
-        marked += self.fill(at, end, access);
+        marked += self.fill(at, end, access, None);
         self.paste(start, end - start, &known);
         if access { marked } else { 0 }
     }
@@ -175,11 +183,11 @@ impl Regions {
         copy.cut(start, end).iter().filter(|piece| piece.access).map(|piece| piece.len).sum()
     }
 
-    fn fill(&mut self, start: u64, end: u64, access: bool) -> u64 {
+    fn fill(&mut self, start: u64, end: u64, access: bool, owner: Owner) -> u64 {
         if start >= end {
             return 0;
         }
-        self.insert(start, Region { end, access, owner: None });
+        self.insert(start, Region { end, access, owner });
         end - start
     }
 
@@ -266,6 +274,19 @@ mod tests {
         assert_eq!(given(&regions.cut(0, 0x9000)), [(None, 0x1000), (A, 0x1000), (None, 0x2000)]);
     }
 
+    /// What a later reading of the map finds opened was opened by a call that no event tells of; what an event closed
+    /// stays closed.
+    #[test]
+    fn read_again() {
+        let mut regions = Regions::default();
+        assert_eq!(regions.mark_before(0, 0x4000, true), 0x4000);
+        assert_eq!(regions.mark_before(0x4000, 0x9000, false), 0);
+        regions.protect(0x3000, 0x5000, false, A);
+        assert_eq!(regions.mark_before(0, 0x8000, true), 0x3000);
+        assert_eq!(regions.mark_before(0x8000, 0x9000, false), 0);
+        assert_eq!(given(&regions.cut(0, 0x9000)), [(None, 0x3000), (None, 0x3000)]);
+    }
+
     #[test]
     fn move_and_shrink() {
         let mut regions = Regions::default();
@@ -305,7 +326,7 @@ mod tests {
                     regions.protect(start, start + len, access, owner);
                     for page in span {
                         let (was, old) = page.unwrap_or((access, None));
-                        *page = Some((access, if access && !was { owner } else { old }));
+                        *page = Some((access, if access && was { old } else { owner }));
                     }
                 }
             }

@@ -231,6 +231,27 @@ fn while_the_map_is_read() {
     }
 }
 
+/// The map is read again after calls that no event tells of: what they did was there before.
+#[test]
+fn map_read_again() {
+    let p = 0x1000;
+    let mut ledger = Ledger::default();
+    let read = |ledger: &mut Ledger, start, end, access, is_brk, read_ns| {
+        ledger.before(PID, Before { start, end, access, is_brk, read_ns });
+    };
+    read(&mut ledger, p, 5 * p, false, false, 50);
+    read(&mut ledger, 0xc000, 0xe000, true, true, 50);
+    // Meanwhile three pages were made accessible, and the break was moved up by two.
+    read(&mut ledger, p, 4 * p, true, false, 90);
+    read(&mut ledger, 4 * p, 5 * p, false, false, 90);
+    read(&mut ledger, 0xc000, 0x10000, true, true, 90);
+    assert_eq!(ledger.counts().before_bytes, 7 * p);
+    ledger.apply(&brk(0x11000));
+    ledger.apply(&protect(1, p, 4 * p, true));
+    assert_eq!(of_thread(&ledger, 1), (2 * p, 2 * p));
+    assert_eq!(ledger.counts().before_given_back_bytes, 0);
+}
+
 /// A process without a heap says where its heap will begin: the first growth counts.
 #[test]
 fn heap_that_begins() {
