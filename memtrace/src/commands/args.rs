@@ -98,7 +98,7 @@ pub(crate) struct TraceArgs {
     ///
     /// Otherwise its frames are read from the JVM's memory, without its knowing: class, method, and whether it was
     /// compiled (`_[j]`), compiled into its caller (`_[i]`) or interpreted (`_[0]`). JDK 8 to 26. This option leaves that
-    /// out and takes memtrace half the time.
+    /// out and takes memtrace about half the processor time.
     #[arg(long)]
     pub(crate) no_java_frames: bool,
 

@@ -135,7 +135,8 @@ impl JavaCode {
     fn freshen(&mut self) {
         if self.asked_ns > self.fresh_ns {
             self.memory.forget();
-            self.fresh_ns = self.journal.now_ns();
+            // Read from now on, so after the event, even where the clock was not looked at since.
+            self.fresh_ns = self.journal.now_ns().max(self.asked_ns);
         }
     }
 

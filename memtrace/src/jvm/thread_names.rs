@@ -77,10 +77,14 @@ impl ThreadNames {
     pub fn of_process(pid: u32) -> Option<Self> {
         libjvm(&maps::read(pid).ok()?)?;
         let is_elsewhere = target::namespace_tid(pid, pid).is_some_and(|nid| nid != pid);
+        Some(Self { ids: is_elsewhere.then(FxHashMap::default), ..Self::new(pid, None) })
+    }
+
+    fn new(pid: u32, vm: Option<Vm>) -> Self {
         let now = Instant::now();
-        Some(Self {
+        Self {
             pid,
-            vm: None,
+            vm,
             error: None,
             is_given_up: false,
             began: now,
@@ -88,8 +92,8 @@ impl ThreadNames {
             is_due: true,
             told: FxHashMap::default(),
             searched: FxHashSet::default(),
-            ids: is_elsewhere.then(FxHashMap::default),
-        })
+            ids: None,
+        }
     }
 
     /// Thread `tid` began, or renamed itself.
@@ -245,19 +249,7 @@ mod tests {
     fn unreadable_list() {
         for (memory, libjvm) in recorded() {
             let vm = Vm::open(memory.clone(), libjvm).unwrap();
-            let now = Instant::now();
-            let mut names = ThreadNames {
-                pid: std::process::id(),
-                vm: Some(vm),
-                error: None,
-                is_given_up: false,
-                began: now,
-                rests: Rests { new: now, all: now, own: now },
-                is_due: true,
-                told: FxHashMap::default(),
-                searched: FxHashSet::default(),
-                ids: None,
-            };
+            let mut names = ThreadNames::new(std::process::id(), Some(vm));
             memory.is_over.set(true);
             assert_eq!(names.look(Look::Last), []);
             assert!(matches!(names.error(), Some(TablesError::Unreadable(_))) && names.is_open());

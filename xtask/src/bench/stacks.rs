@@ -67,7 +67,7 @@ pub(crate) fn run(bed: &Bed, options: &Options) -> anyhow::Result<()> {
     fs::write(&file, &raw).with_context(|| format!("failed to write {}", file.display()))?;
     let rounds: Vec<Round> = resolving::parse(&raw).context("failed to parse what was measured")?;
     for capture in captures {
-        // They hold gigabytes of nothing that is needed again.
+        // They hold hundreds of megabytes of nothing that is needed again.
         let _ = fs::remove_file(capture);
     }
     let table = resolving::format(&rounds, options.starts, is_quiet)?;

@@ -89,11 +89,6 @@ pub(super) fn notes_on_stacks(counters: &Counters, stacks: &Stacks) -> Vec<Strin
     let holes = (n_holes > 0).then(|| {
         format!("{n_holes} stacks have pages that were never touched or could not be read")
     });
-    let n_anew = stacks.losses.anew;
-    let anew = (n_anew > 0).then(|| {
-        format!(
-            "frames that were remembered to save time were forgotten {n_anew} times, to save memory"
-        )
-    });
-    unreadable.chain(broken).chain(holes).chain(anew).collect()
+    log::debug!("forgot remembered frames {} times, to save memory", stacks.losses.anew);
+    unreadable.chain(broken).chain(holes).collect()
 }

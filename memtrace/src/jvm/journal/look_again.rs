@@ -172,6 +172,7 @@ mod tests {
             assert_eq!((freed.id, freed.since_ns, freed.is_doubtful), (sure.id, None, true));
         }
     }
+
     /// Where a look finds other code in the place of code that was there before the event, the event may have met either.
     #[test]
     fn replaced() {
