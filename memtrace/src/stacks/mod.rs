@@ -15,6 +15,7 @@ mod kept;
 mod last_walks;
 mod look_through;
 mod losses;
+mod module;
 mod modules;
 #[cfg(test)]
 mod oracle;

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, io, rc::Rc};
 
-use super::modules::Source;
+use super::module::Source;
 use crate::{
     jvm::{LiveMemory, Memory},
     target::{

@@ -11,7 +11,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     super::{
-        modules::{Code, Module, Modules, Source},
+        module::{Module, Source},
+        modules::{Code, Modules},
         origin::Origin,
     },
     Excerpt, Step,

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use super::{
     super::{
         New, StackId, Stacks,
-        modules::Source,
+        module::Source,
         origin::{Living, Origin},
     },
     Capture, Excerpt, Step,
