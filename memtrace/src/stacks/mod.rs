@@ -17,6 +17,7 @@ mod look_through;
 mod losses;
 mod module;
 mod modules;
+mod nodes;
 #[cfg(test)]
 mod oracle;
 mod origin;
@@ -31,7 +32,6 @@ mod walk;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     rc::Rc,
 };
 
@@ -48,7 +48,6 @@ pub use losses::Losses;
 
 use crate::{events::Event, target::maps::Mapping};
 use capture::Recorder;
-use java::Java;
 use joining::{Known, Point};
 use kept::Kept;
 use last_walks::{Circumstances, LastWalk};
@@ -57,7 +56,7 @@ use origin::{Living, Origin};
 use process::{Process, ProcessCode};
 use shadows::Shadows;
 use steps::Steps;
-use tree::{MAX_ALL_NODES, Node};
+use tree::Node;
 pub(crate) use walk::MAX_FRAMES as MAX_FRAMES_OF_WALK;
 use walk::{Break, End, Snapshot};
 
@@ -134,10 +133,8 @@ impl Stacks {
             points.clear();
             (end, n_kept) = self.walk(header, stack, &LastWalk::default(), &mut points);
         }
-        let Process { tree, .. } = self.processes.entry(header.tgid).or_default();
-        let n_before = tree.len();
-        let node = last.replace(circumstances, n_kept, &points, tree);
-        self.n_nodes += tree.len() - n_before;
+        let node =
+            self.grow(header.tgid, |tree| last.replace(circumstances, n_kept, &points, tree));
         let is_whole = header.shadow != 0 && stack.len() as u64 == header.stack_used;
         let is_steady = circumstances == before && header.n_mends == 0;
         if is_whole && is_steady && matches!(end, End::First | End::Java) {
@@ -164,23 +161,6 @@ impl Stacks {
             generation: *generation.get_or_insert_with(|| steps.new_generation()),
             java_version: java.version(),
             tenth_of_second: header.exit_ns / 100_000_000,
-        }
-    }
-
-    fn start_anew_if_full(&mut self, tgid: u32) {
-        if let Some(process) = self.processes.get_mut(&tgid).filter(|it| it.tree.is_full()) {
-            process.forget_if(true);
-            self.losses.anew += 1;
-        }
-        if self.n_nodes < MAX_ALL_NODES {
-            return;
-        }
-        let living = self.processes.values();
-        self.n_nodes = living.map(|process| process.tree.len()).sum();
-        if self.n_nodes >= MAX_ALL_NODES {
-            self.processes.values_mut().for_each(|process| process.forget_if(true));
-            self.n_nodes = 0;
-            self.losses.anew += 1;
         }
     }
 
@@ -305,56 +285,6 @@ impl Stacks {
         self.kept.take_new()
     }
 
-    /// From now on writes down what resolving depends on, so that it can be done again: see [`Capture`].
-    pub fn capture(&mut self, out: Box<dyn io::Write>) {
-        let (recorder, origin) = Recorder::new(out, self.files.origin.clone());
-        self.files.origin = origin;
-        self.recorder = Some(recorder);
-    }
-
-    /// Ends what [`Stacks::capture`] began, if it did.
-    ///
-    /// # Errors
-    ///
-    /// What went wrong with writing, at any time.
-    pub fn end_capture(&mut self) -> io::Result<Option<Captured>> {
-        self.recorder.take().map(Recorder::finish).transpose()
-    }
-
-    /// Takes note of a step that was taken, if that is wanted.
-    fn note(&mut self, step: impl FnOnce() -> capture::Step) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.note(step());
-        }
-    }
-
-    /// Takes note of where a stack leads in files, if that is wanted.
-    fn note_native(&mut self, tgid: u32, node: Node) {
-        let Self { recorder, processes, .. } = self;
-        if let (Some(recorder), Some(process)) = (recorder, processes.get(&tgid)) {
-            process.native(node).for_each(|pc| recorder.visit(tgid, &process.modules, pc));
-        }
-    }
-
-    fn code_changed(&mut self, is_changed: bool) {
-        if let Some(recorder) = self.recorder.as_mut().filter(|_| is_changed) {
-            recorder.forget_code();
-        }
-    }
-
-    /// Forgets everything but files, processes' maps, and which JVMs there are: what is known of their code is what a look
-    /// at it tells.
-    fn forget(&mut self) {
-        let Self { kept, processes, steps, last_walks, files, .. } = self;
-        (*kept, *steps, *last_walks) = (Kept::new(), Steps::new(), last_walks::none());
-        for (&tgid, process) in processes.iter_mut().filter(|(_, it)| it.modules.has_jvm) {
-            process.forget_if(true);
-            process.java = Java::default();
-            // Long ago: whatever happened later happened to the code that is seen.
-            process.java.observe(tgid, 1, &*files.origin);
-        }
-    }
-
     fn walk(
         &mut self,
         header: &EventHeader,
@@ -436,48 +366,5 @@ impl Stacks {
 impl Default for Stacks {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{
-        walk::{Address, Place},
-        *,
-    };
-
-    /// A process with a tree of `n` nodes.
-    fn process(n: usize) -> Process {
-        let mut process = Process::default();
-        for pc in 0..n as u64 {
-            process.tree.node(Node::ROOT, Address { place: Place::Native(pc), guess: false });
-        }
-        process
-    }
-
-    fn n_nodes(stacks: &Stacks) -> usize {
-        stacks.processes.values().map(|process| process.tree.len()).sum()
-    }
-
-    /// What is remembered of frames is bounded for all processes together, and that it was forgotten is counted.
-    #[test]
-    fn many_processes() {
-        let mut stacks = Stacks::new();
-        for tgid in 0..10 {
-            stacks.processes.insert(tgid, process(MAX_ALL_NODES / 4));
-            stacks.n_nodes += MAX_ALL_NODES / 4;
-            stacks.start_anew_if_full(tgid);
-            assert!(n_nodes(&stacks) < MAX_ALL_NODES);
-        }
-        assert_eq!(stacks.losses.anew, 2);
-        // Those of processes that have ended take no room.
-        let mut stacks = Stacks::new();
-        for tgid in 0..10 {
-            stacks.processes.insert(tgid, process(MAX_ALL_NODES / 4));
-            stacks.n_nodes += MAX_ALL_NODES / 4;
-            stacks.start_anew_if_full(tgid);
-            stacks.exit(tgid);
-        }
-        assert_eq!(stacks.losses.anew, 0);
     }
 }

@@ -1,7 +1,7 @@
 //! What resolving the stacks of a capture takes.
 
 use super::{
-    super::{New, Stack, StackId},
+    super::{New, Stack, StackId, Stacks, java::Java, kept::Kept, last_walks, steps::Steps},
     Capture, Replay, Step,
 };
 
@@ -91,5 +91,20 @@ impl Replay {
             now_ns().saturating_sub(began_ns)
         });
         cold.collect()
+    }
+}
+
+impl Stacks {
+    /// Forgets everything but files, processes' maps, and which JVMs there are: what is known of their code is what a look
+    /// at it tells.
+    fn forget(&mut self) {
+        let Self { kept, processes, steps, last_walks, files, .. } = self;
+        (*kept, *steps, *last_walks) = (Kept::new(), Steps::new(), last_walks::none());
+        for (&tgid, process) in processes.iter_mut().filter(|(_, it)| it.modules.has_jvm) {
+            process.forget_if(true);
+            process.java = Java::default();
+            // Long ago: whatever happened later happened to the code that is seen.
+            process.java.observe(tgid, 1, &*files.origin);
+        }
     }
 }

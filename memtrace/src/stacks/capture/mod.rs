@@ -7,6 +7,7 @@
 
 mod file;
 mod measure;
+mod notes;
 mod record;
 mod replay;
 mod whole;
