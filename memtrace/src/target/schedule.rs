@@ -58,7 +58,11 @@ fn n_switches(pid: u32, tid: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::mpsc,
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering::Relaxed},
+            mpsc,
+        },
         thread,
         time::{Duration, Instant},
     };
@@ -84,30 +88,70 @@ mod tests {
         }
     }
 
-    /// A thread that waits stands still until it gets to run, however shortly; one that computes never does.
+    /// Asks `question` until it answers; a busy machine takes its time.
+    fn until<T>(what: &str, question: impl Fn() -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            if let Some(answer) = question() {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "in a minute: {what}");
+            thread::yield_now();
+        }
+    }
+
+    /// Of a thread that waits, or soon will: for some milliseconds it is seen to stand still.
+    fn standstill(tid: u32) -> Standstill {
+        until("it stands still", || {
+            let begun = Standstill::begin(std::process::id(), tid)?;
+            let lasts = |_| {
+                thread::sleep(Duration::from_millis(1));
+                begun.has_lasted()
+            };
+            (0..5).all(lasts).then_some(begun)
+        })
+    }
+
+    /// A thread that waits stands still until it gets to run, however shortly; one that computes does while others have
+    /// its processor.
     #[test]
     fn waiting_and_running() {
         let pid = std::process::id();
         let (tell, told) = mpsc::channel();
         let (wake, woken) = mpsc::channel::<()>();
+        let n_rounds = Arc::new(AtomicU64::new(0));
+        let counted = n_rounds.clone();
         let waiting = thread::spawn(move || {
             tell.send(own_tid()).unwrap();
-            while woken.recv().is_ok() {}
-            let end = Instant::now() + Duration::from_millis(200);
-            while Instant::now() < end {}
+            while woken.recv().is_ok() {
+                tell.send(own_tid()).unwrap();
+            }
+            // It computes until it is told to end.
+            while counted.fetch_add(1, Relaxed) < u64::MAX / 2 {}
         });
         let tid = told.recv().unwrap();
-        thread::sleep(Duration::from_millis(50));
-        let standstill = Standstill::begin(pid, tid).unwrap();
-        assert!(standstill.has_lasted() && standstill.has_lasted());
+        let before = standstill(tid);
         wake.send(()).unwrap();
-        thread::sleep(Duration::from_millis(50));
+        told.recv().unwrap();
+        assert!(!before.has_lasted());
         // It waits as before, in the same call.
-        assert!(!standstill.has_lasted());
-        assert!(Standstill::begin(pid, tid).is_some_and(|now| now.has_lasted()));
+        let now = standstill(tid);
+        assert!(!before.has_lasted());
         drop(wake);
-        thread::sleep(Duration::from_millis(50));
-        assert!(Standstill::begin(pid, tid).is_none_or(|now| !now.has_lasted()));
+        let runs = || n_rounds.load(Relaxed);
+        until("it computes", || (runs() > 0).then_some(()));
+        assert!(!now.has_lasted());
+        // With one processor, who looks has it.
+        if thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
+            until("it is seen to run", || Standstill::begin(pid, tid).is_none().then_some(()));
+        }
+        for _ in 0..100 {
+            let Some(off) = Standstill::begin(pid, tid) else { continue };
+            let n_before = runs();
+            until("it goes on", || (runs() > n_before).then_some(()));
+            assert!(!off.has_lasted());
+        }
+        n_rounds.store(u64::MAX / 2, Relaxed);
         waiting.join().unwrap();
         assert_eq!(Standstill::begin(pid, tid), None);
     }
