@@ -127,12 +127,13 @@ impl Stacks {
         let mut last = std::mem::take(self.last_walk(header));
         let before = self.circumstances(header);
         let (mut end, mut n_kept) = self.walk(header, stack, &last, &mut points);
-        let circumstances = self.circumstances(header);
-        if n_kept > 0 && circumstances != before {
+        if n_kept > 0 && self.circumstances(header) != before {
             // What the walk itself found out speaks against what was known.
             points.clear();
             (end, n_kept) = self.walk(header, stack, &LastWalk::default(), &mut points);
         }
+        // Also the second walk may have changed what is known, and begun a new tree.
+        let circumstances = self.circumstances(header);
         let node =
             self.grow(header.tgid, |tree| last.replace(circumstances, n_kept, &points, tree));
         let is_whole = header.shadow != 0 && stack.len() as u64 == header.stack_used;
