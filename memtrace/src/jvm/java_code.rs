@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use super::{
     code::CodeId,
     code_blob::BlobKind,
-    java_frame::{Execution, FrameKey, JavaFrame, Registers, StackWords},
+    java_frame::{Certainty, Execution, FrameKey, JavaFrame, Registers, StackWords},
     journal::{CodeChanges, Journal},
     memory::{Memory, Unreadable},
     methods::{MethodId, Methods},
@@ -154,7 +154,7 @@ impl JavaCode {
         self.freshen();
         match key {
             FrameKey::Compiled { code, offset } => {
-                self.compiled_frames(code, offset).unwrap_or_default()
+                self.checked_frames(code, offset).unwrap_or_default()
             }
             FrameKey::Interpreted { method, bci } => {
                 let bci = bci.map(u32::from);
@@ -164,6 +164,18 @@ impl JavaCode {
                 Vec::new()
             }
         }
+    }
+
+    /// The frames of compiled code. Where one of its methods was not known before, the code must still be there
+    /// afterwards: a class is not unloaded before all code that holds a method of it.
+    fn checked_frames(&mut self, id: CodeId, offset: u32) -> Option<Vec<JavaFrame>> {
+        let first = self.methods.next_id();
+        let mut frames = self.compiled_frames(id, offset);
+        if self.methods.next_id() != first && !self.journal.is_there(&*self.memory, id) {
+            self.methods.read_again_from(first);
+            frames.iter_mut().flatten().for_each(|it| it.certainty = Certainty::Approximate);
+        }
+        frames
     }
 
     /// None where one of them can't be read: to leave out one alone would make another one its callee's caller.
@@ -243,4 +255,57 @@ impl JavaCode {
 fn is_in(ranges: &[Range<u64>], pc: u64) -> bool {
     let next = ranges.partition_point(|range| range.start <= pc);
     next.checked_sub(1).is_some_and(|at| ranges[at].contains(&pc))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::jvm::{Capture, recorded::recorded};
+
+    /// A recorded JVM that goes on.
+    struct Running(RefCell<Capture>);
+
+    impl Memory for Running {
+        fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Unreadable> {
+            self.0.borrow().read(address, bytes)
+        }
+    }
+
+    /// A frame with names in a block of code: its key, and where it says whether the block is used.
+    fn named(code: &mut JavaCode) -> (FrameKey, u64) {
+        let blocks = code.journal.in_use();
+        let keys = blocks.into_iter().flat_map(|(id, used)| {
+            (0..2000).map(move |offset| (FrameKey::Compiled { code: id, offset }, used))
+        });
+        let mut keys = keys.collect::<Vec<_>>().into_iter();
+        keys.find(|&(key, _)| !code.frames(key).is_empty()).expect("a method was recorded")
+    }
+
+    /// Names that are read when the code is gone may be those of another class: they are a guess, and they are read
+    /// again where the code is there.
+    #[test]
+    fn names_of_what_is_gone() {
+        for (recorded, libjvm) in recorded() {
+            let memory = Rc::new(Running(RefCell::new(recorded.capture.clone())));
+            let vm = Vm::open(memory.clone(), libjvm).unwrap();
+            let fresh = || {
+                let mut code = JavaCode::new(&vm).unwrap();
+                code.observe(1_000).unwrap();
+                code
+            };
+            let (key, used) = named(&mut fresh());
+            // Numbers are given in order of addresses.
+            let mut code = fresh();
+            let certain = |code: &mut JavaCode| code.frames(key).first().unwrap().certainty;
+            memory.0.borrow_mut().insert(used, &[0]);
+            assert_eq!([certain(&mut code), certain(&mut code)], [Certainty::Approximate; 2]);
+            memory.0.borrow_mut().insert(used, &[1]);
+            assert_eq!(certain(&mut code), Certainty::Exact);
+            // What was known before stays so.
+            memory.0.borrow_mut().insert(used, &[0]);
+            assert_eq!(certain(&mut code), Certainty::Exact);
+        }
+    }
 }

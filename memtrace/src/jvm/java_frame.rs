@@ -53,7 +53,7 @@ pub enum FrameKey {
 }
 
 /// How sure a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Certainty {
     /// By what the VM says of its code.
     Exact,
@@ -109,4 +109,6 @@ pub struct JavaFrame {
     pub line: Option<u32>,
     /// How it was run.
     pub execution: Execution,
+    /// Approximate where the names were read when the code was gone: its class may have been gone, too.
+    pub certainty: Certainty,
 }

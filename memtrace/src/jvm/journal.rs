@@ -135,6 +135,16 @@ impl Journal {
         (self.current.len(), self.debug_bytes)
     }
 
+    /// The methods' code, and where each block says whether it is in use.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> Vec<(CodeId, u64)> {
+        let methods = self
+            .current
+            .iter()
+            .filter(|(_, id)| self.code(*id).is_some_and(|code| code.kind == BlobKind::Method));
+        methods.map(|&(at, id)| (id, at - self.cache.header + self.cache.used)).collect()
+    }
+
     /// The time, as far as it is known.
     pub(super) fn now_ns(&self) -> u64 {
         self.now_ns

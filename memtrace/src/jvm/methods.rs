@@ -6,7 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{
-    java_frame::{Execution, JavaFrame},
+    java_frame::{Certainty, Execution, JavaFrame},
     memory::Memory,
     method::{Method, MethodReader},
     vm_structs::{TablesError, VmStructs},
@@ -108,6 +108,16 @@ impl Methods {
         Some(place)
     }
 
+    /// The number that the next method gets which is read.
+    pub(super) fn next_id(&self) -> MethodId {
+        MethodId(self.next)
+    }
+
+    /// Reads the methods that were read since the next one would have been `first` again when they are asked for again.
+    pub(super) fn read_again_from(&mut self, first: MethodId) {
+        self.places.retain(|_, place| place.id < first);
+    }
+
     /// The frame of a method at one of its bytecodes.
     pub(super) fn frame(
         &self,
@@ -123,6 +133,7 @@ impl Methods {
             file: file.clone(),
             line: line.filter(|_| !is_native),
             execution: if *is_native { Execution::Native } else { execution },
+            certainty: Certainty::Exact,
         })
     }
 

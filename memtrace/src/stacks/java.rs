@@ -153,7 +153,7 @@ impl std::fmt::Debug for Java {
 }
 
 fn named(frame: JavaFrame, guess: bool) -> Frame {
-    let JavaFrame { class, method, file, line, execution } = frame;
+    let JavaFrame { class, method, file, line, execution, certainty } = frame;
     let kind = match execution {
         Execution::Interpreted => FrameKind::Interpreted,
         Execution::Compiled => FrameKind::Compiled,
@@ -163,7 +163,7 @@ fn named(frame: JavaFrame, guess: bool) -> Frame {
     Frame {
         name: format!("{class}.{method}"),
         kind,
-        guess,
+        guess: guess || certainty == Certainty::Approximate,
         source: file.map(|file| (file.into(), line)),
     }
 }

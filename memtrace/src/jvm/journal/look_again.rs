@@ -63,6 +63,16 @@ impl Journal {
         }
     }
 
+    /// Whether the block with number `id` is there now.
+    pub(in crate::jvm) fn is_there(&self, memory: &dyn Memory, id: CodeId) -> bool {
+        let Some(code) = self.codes.get(&id.0) else { return false };
+        let block = code.blob.address - self.cache.header;
+        let len = (self.cache.header + self.layout.header as u64) as usize;
+        let mut bytes = Vec::new();
+        let was_read = memory.read_each(&[block], len, &mut bytes);
+        was_read == [true] && self.parse(block, &bytes).is_some_and(|now| is_same(&code.blob, &now))
+    }
+
     /// Where code was found to be gone between two observations, since the last call.
     pub(in crate::jvm) fn take_replaced(&mut self) -> Vec<Range<u64>> {
         std::mem::take(&mut self.replaced)
