@@ -8,7 +8,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use memtrace_tests::{
@@ -136,7 +136,9 @@ fn status(path: &str, name: &str) -> String {
 
 /// Whether a memtrace that freezes process `pid` was sent `signal` while it held `thread`: both stand still then.
 fn killed_while_it_holds(pid: u32, thread: &str, signal: libc::c_int) -> bool {
-    let running = Memtrace::new().args(["stacks", "--freeze"]).arg(pid.to_string()).start();
+    // Who is started in the background may have to ignore SIGINT.
+    let memtrace = Memtrace::started_by(&["env", "--default-signal=INT"]);
+    let running = memtrace.args(["stacks", "--freeze"]).arg(pid.to_string()).start();
     let memtrace = running.pid().to_string();
     let state = || status(&memtrace, "State:");
     while !state().starts_with('Z') {
@@ -162,27 +164,41 @@ fn killed_while_it_holds(pid: u32, thread: &str, signal: libc::c_int) -> bool {
     false
 }
 
-/// However memtrace ends, no thread stays stopped, and the one that it held runs on.
+/// Waits until none of these threads is traced and each does what it did: who was let go needs a processor to get there.
+fn go_on(threads: &[(String, char)]) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let states = || {
+        threads.iter().map(|(thread, _)| (status(thread, "State:"), status(thread, "TracerPid:")))
+    };
+    let is_as_before = |((state, tracer), (_, wanted)): ((String, String), &(String, char))| {
+        state.starts_with(*wanted) && tracer == "0"
+    };
+    while !states().zip(threads).all(is_as_before) {
+        assert!(Instant::now() < deadline, "{:?}", states().collect::<Vec<_>>());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// However memtrace ends, whichever thread it holds then, no thread stays stopped.
 #[test]
 fn killed_while_it_holds_threads() {
     let _turn = turn::together();
     let (subject, said) = waiting();
     let (pid, spinner) = (subject.pid(), said.number("spinner"));
-    let spinner = format!("{pid}/task/{spinner}");
-    // Not SIGINT: who is started in the background may have to ignore it.
-    for signal in [libc::SIGTERM, libc::SIGKILL] {
-        for _ in 0..5 {
-            // It holds each thread for less than a millisecond.
-            let tries = (1..=1000).find(|_| killed_while_it_holds(pid, &spinner, signal));
-            assert!(tries.is_some(), "it was never seen to hold a thread");
-            thread::sleep(Duration::from_millis(20));
-            for tid in said.numbers_of("thread", "depth").keys().copied().chain([pid]) {
-                let thread = format!("{pid}/task/{tid}");
-                let state = (status(&thread, "State:"), status(&thread, "TracerPid:"));
-                assert!(state.0.starts_with('S') && state.1 == "0", "{state:?}");
+    let waiting = said.numbers_of("thread", "depth").into_keys().chain([pid]);
+    let of = |tid: u32, state| (format!("{pid}/task/{tid}"), state);
+    let threads: Vec<(String, char)> =
+        waiting.map(|tid| of(tid, 'S')).chain([of(spinner as u32, 'R')]).collect();
+    assert_eq!(threads.len(), 5);
+    go_on(&threads);
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
+        for (thread, _) in &threads {
+            for _ in 0..3 {
+                // It holds each thread for less than a millisecond.
+                let tries = (1..=1000).find(|_| killed_while_it_holds(pid, thread, signal));
+                assert!(tries.is_some(), "it was never seen to hold {thread}");
+                go_on(&threads);
             }
-            let state = (status(&spinner, "State:"), status(&spinner, "TracerPid:"));
-            assert!(state.0.starts_with('R') && state.1 == "0", "{state:?}");
         }
     }
     // It says whether its spinner still spins.
