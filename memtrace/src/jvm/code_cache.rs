@@ -10,6 +10,9 @@ use super::{
 
 /// Heaps of a code cache; HotSpot has up to four.
 const MAX_HEAPS: u32 = 16;
+/// Bytes of all heaps together: more are no code cache (`CODE_CACHE_SIZE_LIMIT` in
+/// share/utilities/globalDefinitions.hpp, JDK 11; 2 GiB in share/runtime/arguments.cpp, JDK 8).
+const MAX_CACHE_BYTES: u64 = 2 << 30;
 /// Bytes of a segment map that are read: that of 2 GiB in the smallest segments.
 const MAX_MAP_BYTES: u64 = 32 << 20;
 /// Steps back to a block's beginning.
@@ -106,8 +109,7 @@ impl CodeCacheLayout {
         for heap in heaps {
             found.extend(self.heap(memory, heap)?);
         }
-        found.sort_by_key(|heap| heap.low);
-        Ok(found)
+        Ok(apart(found))
     }
 
     /// The heap that the `CodeHeap` at `address` describes, if it makes sense.
@@ -133,6 +135,21 @@ impl CodeCacheLayout {
             && (4..=20).contains(&heap.log2_segment);
         Ok(is_sound.then_some(heap))
     }
+}
+
+/// By address, without those that overlap one before or make a code cache too large.
+fn apart(mut heaps: Vec<CodeHeap>) -> Vec<CodeHeap> {
+    heaps.sort_by_key(|heap| heap.low);
+    let (mut end, mut left) = (0, MAX_CACHE_BYTES);
+    heaps.retain(|heap| {
+        let bytes = heap.end - heap.low;
+        let fits = heap.low >= end && bytes <= left;
+        if fits {
+            (end, left) = (heap.end, left - bytes);
+        }
+        fits
+    });
+    heaps
 }
 
 impl CodeHeap {
@@ -176,6 +193,38 @@ impl CodeHeap {
 mod tests {
     use super::*;
     use crate::jvm::Capture;
+
+    /// No code is looked at twice, and no more than a code cache can hold.
+    #[test]
+    fn heaps_apart() {
+        const G: u64 = 1 << 30;
+        let heap = |(low, end)| CodeHeap {
+            low,
+            end,
+            committed: end,
+            segment_map: 0,
+            n_segments: 0,
+            log2_segment: 7,
+        };
+        // (heaps, those that are taken)
+        type Heaps = &'static [(u64, u64)];
+        let cases: [(Heaps, Heaps); 6] = [
+            (&[], &[]),
+            (&[(20, 30), (10, 20)], &[(10, 20), (20, 30)]),
+            (&[(10, 20), (10, 20), (19, 25), (25, 26)], &[(10, 20), (25, 26)]),
+            (&[(G, 2 * G), (4 * G, 5 * G)], &[(G, 2 * G), (4 * G, 5 * G)]),
+            (
+                &[(G, 2 * G), (4 * G, 5 * G + 1), (7 * G, 7 * G + 1)],
+                &[(G, 2 * G), (7 * G, 7 * G + 1)],
+            ),
+            (&[(1, u64::MAX)], &[]),
+        ];
+        for (heaps, want) in cases {
+            let found = apart(heaps.iter().copied().map(heap).collect());
+            let found: Vec<(u64, u64)> = found.iter().map(|heap| (heap.low, heap.end)).collect();
+            assert_eq!(found, want, "{heaps:x?}");
+        }
+    }
 
     /// Blocks of 1, 4 and 2 segments of 128 bytes, free space between, a long one with steps of two sizes.
     #[test]
