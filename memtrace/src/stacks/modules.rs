@@ -54,6 +54,9 @@ pub(super) struct Files {
     pub(super) origin: Rc<dyn Origin>,
 }
 
+/// Areas of a process that are kept; more than Linux lets one have at once (`vm.max_map_count`, by default), for those that
+/// are gone are kept, too.
+const MAX_AREAS: usize = 100_000;
 /// Files that are kept though no process has them mapped any more.
 const MAX_FILES: usize = 2048;
 /// Files that are kept open until they are read.
@@ -91,7 +94,13 @@ impl Modules {
     }
 
     /// Tells whether `new` took the place of other code. What it covers a part of stays on both sides of it.
+    ///
+    /// Where there are too many all are forgotten: those that are still there are found in the map, when they are missed.
     fn put(&mut self, new: Area) -> bool {
+        if self.areas.len() >= MAX_AREAS {
+            self.areas = vec![new];
+            return true;
+        }
         let first = self.areas.partition_point(|old| old.end <= new.start);
         let n_replaced = self.areas[first..].partition_point(|old| old.start < new.end);
         let replaced = &self.areas[first..first + n_replaced];
@@ -236,6 +245,20 @@ mod tests {
             let areas = modules.areas.iter().map(|area| (area.start, area.end, area.offset));
             assert_eq!(areas.collect::<Vec<_>>(), want, "{what}");
         }
+    }
+
+    /// A process that maps code at one new address after the other takes no more and more memory.
+    #[test]
+    fn few_are_remembered() {
+        let mut modules = Modules::default();
+        let jit = |n: u64| Area { start: 2 * n, end: 2 * n + 1, offset: 0, what: What::Anonymous };
+        let n_anew = (0..3 * MAX_AREAS as u64).filter(|&n| {
+            let is_anew = modules.put(jit(n));
+            assert!(modules.areas.len() <= MAX_AREAS);
+            assert!(matches!(modules.at(2 * n), Code::Anonymous));
+            is_anew
+        });
+        assert_eq!(n_anew.count(), 2);
     }
 
     /// However many files have code: descriptors are for other things, too.
