@@ -15,6 +15,7 @@ const AIM_RATE: f64 = 500_000.0;
 /// Bytes of distinct stacks below which caches would be measured.
 const LEAST_BYTES: f64 = 1e9;
 const LEAST_COMPLETE: f64 = 0.995;
+const LEAST_WITHOUT_GUESS: f64 = 0.995;
 
 /// One round over all captures.
 #[derive(Debug, PartialEq)]
@@ -106,11 +107,13 @@ pub(crate) fn format(rounds: &[Round], n_starts: usize, is_quiet: bool) -> anyho
     text.push('\n');
     let whole = best(&whole)?;
     let complete = whole.n_complete / whole.n_stacks;
+    let without_guess = (whole.n_stacks - whole.n_approximate) / whole.n_stacks;
     for (what, is, least) in [
         ("whole stacks a second, 200,000", whole.rate(), LEAST_RATE),
         ("aim: 500,000", whole.rate(), AIM_RATE),
         ("bytes of distinct stacks, 1 GB", whole.stack_bytes, LEAST_BYTES),
         ("complete stacks, 99.5 %", complete, LEAST_COMPLETE),
+        ("stacks with a guess, at most 0.5 %", without_guess, LEAST_WITHOUT_GUESS),
     ] {
         writeln!(text, "{what}: {}", if is >= least { "met" } else { "missed" })?;
     }
@@ -192,6 +195,25 @@ mod tests {
         ];
         for (cost_ns, bytes, said) in cases {
             let text = format(&rounds(cost_ns, bytes), 3, true).unwrap();
+            for said in said {
+                assert!(text.contains(said), "{said}: {text}");
+            }
+        }
+    }
+
+    /// Of a million stacks so many may be incomplete, and so many guesses.
+    #[test]
+    fn qualities() {
+        // (complete, with a guess, what is said)
+        let cases = [
+            (995_000.0, 5_000.0, ["99.5 %: met", "at most 0.5 %: met"]),
+            (994_999.0, 5_001.0, ["99.5 %: missed", "at most 0.5 %: missed"]),
+        ];
+        for (n_complete, n_approximate, said) in cases {
+            let mut rounds = rounds(&[1_000_000_000], 1_000_000_000);
+            (rounds[0].whole.n_complete, rounds[0].whole.n_approximate) =
+                (n_complete, n_approximate);
+            let text = format(&rounds, 1, true).unwrap();
             for said in said {
                 assert!(text.contains(said), "{said}: {text}");
             }
