@@ -147,9 +147,7 @@ fn private() {
         assert!(is_public, "{}", String::from_utf8_lossy(&path));
     }
     for bytes in capture.memory() {
-        for private in
-            [&b"/home/"[..], b"/root/", b"/tmp/", b"/var/", b"USER=", b"HOME="]
-        {
+        for private in [&b"/home/"[..], b"/root/", b"/tmp/", b"/var/", b"USER=", b"HOME="] {
             let is_there = bytes.windows(private.len()).any(|window| window == private);
             assert!(!is_there, "{} in {bytes:?}", String::from_utf8_lossy(private));
         }
