@@ -1,7 +1,7 @@
 //! What can happen, as numbers.
 
 /// One past the highest [`Kind`].
-pub const N_KINDS: usize = 30;
+pub const N_KINDS: usize = 48;
 
 /// What an event is about. The names are the kernel's (system calls, tracepoints) and the JDK's (JNI functions).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +77,31 @@ kinds! {
     EXIT = 27, "exit";
     /// A thread has a new comm (16 bytes in args\[0\] and args\[1\]); args\[2\] = the thread that was renamed.
     RENAME = 28, "rename";
+
+    /// malloc(size) = block. The C library's documentation calls what an allocator hands out a block; so do we.
+    MALLOC = 32, "malloc";
+    /// calloc(n, size) = block.
+    CALLOC = 33, "calloc";
+    /// realloc(block, size) = block.
+    REALLOC = 34, "realloc";
+    /// reallocarray(block, n, size) = block.
+    REALLOCARRAY = 35, "reallocarray";
+    /// posix_memalign(place, alignment, size); result = the block, not the status.
+    POSIX_MEMALIGN = 36, "posix_memalign";
+    /// aligned_alloc(alignment, size) = block.
+    ALIGNED_ALLOC = 37, "aligned_alloc";
+    /// memalign(alignment, size) = block.
+    MEMALIGN = 38, "memalign";
+    /// valloc(size) = block.
+    VALLOC = 39, "valloc";
+    /// pvalloc(size) = block; the size is rounded up to whole pages.
+    PVALLOC = 40, "pvalloc";
+    /// C++'s operators new of an allocator that brings its own: args\[0\] = size.
+    OPERATOR_NEW = 41, "operator_new";
+    /// free(block).
+    FREE = 42, "free";
+    /// C++'s operators delete of an allocator that brings its own: args\[0\] = block.
+    OPERATOR_DELETE = 43, "operator_delete";
 }
 
 impl Kind {
@@ -100,15 +125,25 @@ impl Kind {
 
     /// Whether it is a call that the program made, not something in its life.
     pub const fn is_call(self) -> bool {
-        self.0 < Kind::THREAD_START.0
+        self.0 < Kind::THREAD_START.0 || self.0 > Kind::RENAME.0
     }
 
-    /// Whether the event carries a stack. The end of a stream does not: who ended it is a matter of threads, and there
-    /// are as many ends as there are streams.
+    /// Whether it is a call of an allocator.
+    pub const fn is_malloc(self) -> bool {
+        self.0 >= Kind::MALLOC.0 && self.0 <= Kind::OPERATOR_DELETE.0
+    }
+
+    /// Whether the event carries a stack. The end of a stream or block does not: who ended it is a matter of threads, and
+    /// there are as many ends as there are beginnings.
     pub const fn has_stack(self) -> bool {
         let is_end = matches!(
             self,
-            Kind::INFLATER_END | Kind::DEFLATER_END | Kind::INFLATE_END | Kind::DEFLATE_END
+            Kind::INFLATER_END
+                | Kind::DEFLATER_END
+                | Kind::INFLATE_END
+                | Kind::DEFLATE_END
+                | Kind::FREE
+                | Kind::OPERATOR_DELETE
         );
         self.is_call() && !is_end
     }

@@ -104,6 +104,29 @@ shared! {
 const _: () = assert!(size_of::<EventHeader>() == 240);
 
 shared! {
+    /// What happened, where no stack is told of: of ends, and in a process's life. Told from an [`EventHeader`] by size.
+    pub struct ShortEvent {
+        /// When the call began, in nanoseconds of the monotonic clock.
+        pub enter_ns: u64,
+        /// When the call returned; equal to `enter_ns` for what takes no time.
+        pub exit_ns: u64,
+        /// The first arguments, see [`Kind`](crate::Kind).
+        pub args: [u64; 3],
+        /// The result, see [`Kind`](crate::Kind).
+        pub result: u64,
+        /// The process, in the initial pid namespace.
+        pub tgid: u32,
+        /// The thread, in the initial pid namespace.
+        pub tid: u32,
+        /// A [`Kind`](crate::Kind).
+        pub kind: u32,
+        /// Always 0.
+        pub reserved: u32,
+    }
+}
+const _: () = assert!(size_of::<ShortEvent>() == 64);
+
+shared! {
     /// Where the running kernel keeps what the kernel side reads: byte offsets from its type information.
     pub struct KernelOffsets {
         /// `task_struct.pid`, a thread id.

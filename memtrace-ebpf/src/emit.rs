@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use memtrace_common::{
-    Counter, EventHeader, Kind, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES,
+    Counter, EventHeader, Kind, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES, ShortEvent,
 };
 
 use crate::{
@@ -50,8 +50,22 @@ pub(crate) struct What {
 /// Hands `what` to user space without a stack.
 #[inline(always)]
 pub(crate) fn emit(what: &What, wake: Wake) {
-    let event = Event { what, nesting: None, fs_base: 0, used: 0 };
-    send::<0>(&event, wake, |_, _| {});
+    let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else {
+        count(Counter::RING_FULL);
+        return;
+    };
+    let [a, b, c, ..] = what.args;
+    entry.write(ShortEvent {
+        enter_ns: what.enter_ns,
+        exit_ns: what.exit_ns,
+        args: [a, b, c],
+        result: what.result,
+        tgid: what.ids.tgid,
+        tid: what.ids.tid,
+        kind: what.kind.0,
+        reserved: 0,
+    });
+    entry.submit(wake_flag(what, wake));
 }
 
 /// Hands `what` and the stack of `thread` from `what.regs.sp` on to user space; of a stack that user space knows in part

@@ -1,6 +1,6 @@
 //! From bytes to an event.
 
-use memtrace_common::{EventHeader, Kind};
+use memtrace_common::{EventHeader, Kind, ShortEvent};
 use thiserror::Error;
 use zerocopy::FromBytes;
 
@@ -34,6 +34,9 @@ pub enum DecodeError {
 impl<'a> Event<'a> {
     /// Decodes one record of the ring buffer.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        if let Ok(short) = ShortEvent::read_from_bytes(bytes) {
+            return Self::without_stack(&short);
+        }
         let (header, rest) = EventHeader::read_from_prefix(bytes)
             .map_err(|_| DecodeError::Short { got: bytes.len(), want: size_of::<EventHeader>() })?;
         let kind = Kind(header.kind);
@@ -43,6 +46,17 @@ impl<'a> Event<'a> {
         let want = header.stack_bytes as usize;
         let stack = rest.get(..want).ok_or(DecodeError::Short { got: rest.len(), want })?;
         Ok(Self { header, kind, stack })
+    }
+
+    fn without_stack(short: &ShortEvent) -> Result<Self, DecodeError> {
+        let ShortEvent { enter_ns, exit_ns, args: [a, b, c], result, tgid, tid, kind, .. } = *short;
+        if Kind(kind).name().is_none() {
+            return Err(DecodeError::Kind(kind));
+        }
+        let args = [a, b, c, 0, 0];
+        let header =
+            EventHeader { enter_ns, exit_ns, args, result, tgid, tid, kind, ..Default::default() };
+        Ok(Self { header, kind: Kind(kind), stack: &[] })
     }
 }
 
@@ -74,11 +88,33 @@ mod tests {
         }
     }
 
+    /// What comes without a stack is the same as with an empty one.
+    #[test]
+    fn short() {
+        let short = ShortEvent {
+            enter_ns: 1,
+            exit_ns: 2,
+            args: [3, 4, 5],
+            result: 6,
+            tgid: 7,
+            tid: 8,
+            kind: Kind::FREE.0,
+            reserved: 0,
+        };
+        let event = Event::decode(short.as_bytes()).unwrap();
+        let header = event.header;
+        assert_eq!((event.kind, event.stack), (Kind::FREE, &[][..]));
+        assert_eq!((header.enter_ns, header.exit_ns, header.args), (1, 2, [3, 4, 5, 0, 0]));
+        assert_eq!((header.result, header.tgid, header.tid), (6, 7, 8));
+        let unknown = ShortEvent { kind: 99, ..short };
+        assert_eq!(Event::decode(unknown.as_bytes()).err(), Some(DecodeError::Kind(99)));
+    }
+
     /// Every prefix of a record is refused.
     #[test]
     fn cut() {
         let bytes = record(Kind::BRK.0, 8, 8);
-        for len in 0..bytes.len() {
+        for len in (0..bytes.len()).filter(|&len| len != size_of::<ShortEvent>()) {
             assert!(Event::decode(&bytes[..len]).is_err(), "{len}");
         }
     }

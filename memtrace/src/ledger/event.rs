@@ -33,6 +33,42 @@ pub enum StreamKind {
     Deflate,
 }
 
+/// A function that hands out blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Allocation {
+    /// `malloc`.
+    Malloc,
+    /// `calloc`.
+    Calloc,
+    /// `realloc`.
+    Realloc,
+    /// `reallocarray`.
+    Reallocarray,
+    /// `posix_memalign`.
+    PosixMemalign,
+    /// `aligned_alloc`.
+    AlignedAlloc,
+    /// `memalign`.
+    Memalign,
+    /// `valloc`.
+    Valloc,
+    /// `pvalloc`.
+    Pvalloc,
+    /// C++'s operators new of an allocator that brings its own.
+    OperatorNew,
+}
+
+/// How a block was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Freeing {
+    /// `free`.
+    Free,
+    /// C++'s operators delete of an allocator that brings its own.
+    OperatorDelete,
+    /// The block moved, or has another size, or was given back by a size of 0.
+    Realloc,
+}
+
 /// What happened. Addresses and lengths are whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
@@ -124,6 +160,22 @@ pub enum What {
         /// Its address.
         address: u64,
     },
+    /// An allocator handed out a block.
+    Alloc {
+        /// By which function.
+        by: Allocation,
+        /// Its address, never 0.
+        addr: u64,
+        /// Bytes that were asked for.
+        size: u64,
+    },
+    /// A block was given back to its allocator.
+    Free {
+        /// Its address, never 0.
+        addr: u64,
+        /// By what: `free`, C++'s operators delete, or a realloc, whose other half is an [`What::Alloc`].
+        by: Freeing,
+    },
     /// A thread began.
     ThreadStart {
         /// Its id.
@@ -163,12 +215,34 @@ impl What {
             What::Shmdt { .. } => Kind::SHMDT,
             What::StreamInit { kind, .. } => kind.init(),
             What::StreamEnd { kind, .. } => kind.end(),
+            What::Alloc { by, .. } => by.kind(),
+            What::Free { by: Freeing::Free, .. } => Kind::FREE,
+            What::Free { by: Freeing::OperatorDelete, .. } => Kind::OPERATOR_DELETE,
+            What::Free { by: Freeing::Realloc, .. } => return None,
             What::MremapFrom { .. }
             | What::ThreadStart { .. }
             | What::Fork { .. }
             | What::Exec
             | What::Exit { .. } => return None,
         })
+    }
+}
+
+impl Allocation {
+    /// The kind of the call.
+    pub fn kind(self) -> Kind {
+        match self {
+            Allocation::Malloc => Kind::MALLOC,
+            Allocation::Calloc => Kind::CALLOC,
+            Allocation::Realloc => Kind::REALLOC,
+            Allocation::Reallocarray => Kind::REALLOCARRAY,
+            Allocation::PosixMemalign => Kind::POSIX_MEMALIGN,
+            Allocation::AlignedAlloc => Kind::ALIGNED_ALLOC,
+            Allocation::Memalign => Kind::MEMALIGN,
+            Allocation::Valloc => Kind::VALLOC,
+            Allocation::Pvalloc => Kind::PVALLOC,
+            Allocation::OperatorNew => Kind::OPERATOR_NEW,
+        }
     }
 }
 

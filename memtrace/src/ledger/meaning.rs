@@ -3,7 +3,7 @@
 use memtrace_common::{EventHeader, Kind};
 use rustc_hash::FxHashMap;
 
-use super::event::{StreamKind, What};
+use super::event::{Allocation, Freeing, StreamKind, What};
 
 const PAGE: u64 = 4096;
 const PROT_ANY: u64 = 7;
@@ -70,6 +70,7 @@ impl Meaning {
                 }
                 one(enter, What::Exit { ended: a0 != 0, code: a1 as u32 })
             }
+            _ if kind.is_malloc() => block(header, kind),
             _ => stream(header, kind).map_or([None, None], |(time_ns, what)| one(time_ns, what)),
         }
     }
@@ -118,6 +119,35 @@ fn stream(header: &EventHeader, kind: Kind) -> Option<(u64, What)> {
     }
 }
 
+/// Blocks: handed out when the call returned, given back when it began. What is given back is not there any more from
+/// the entry on: another thread may get it before the call returns.
+fn block(header: &EventHeader, kind: Kind) -> Steps {
+    let [a0, a1, a2, ..] = header.args;
+    let (enter, exit, addr) = (header.enter_ns, header.exit_ns, header.result);
+    let got = |by, size| (addr != 0).then_some((exit, What::Alloc { by, addr, size }));
+    let gone = |by| (a0 != 0).then_some((enter, What::Free { addr: a0, by }));
+    // One that fails leaves the block as it was; a size of 0 gives it back (glibc 2.36, malloc/malloc.c).
+    let moved = |size| if addr != 0 || size == 0 { gone(Freeing::Realloc) } else { None };
+    match kind {
+        Kind::MALLOC => [got(Allocation::Malloc, a0), None],
+        Kind::CALLOC => [got(Allocation::Calloc, a0.saturating_mul(a1)), None],
+        Kind::REALLOC => [moved(a1), got(Allocation::Realloc, a1)],
+        Kind::REALLOCARRAY => {
+            let size = a1.saturating_mul(a2);
+            [moved(size), got(Allocation::Reallocarray, size)]
+        }
+        Kind::POSIX_MEMALIGN => [got(Allocation::PosixMemalign, a2), None],
+        Kind::ALIGNED_ALLOC => [got(Allocation::AlignedAlloc, a1), None],
+        Kind::MEMALIGN => [got(Allocation::Memalign, a1), None],
+        Kind::VALLOC => [got(Allocation::Valloc, a0), None],
+        Kind::PVALLOC => [got(Allocation::Pvalloc, round(a0, PAGE)), None],
+        Kind::OPERATOR_NEW => [got(Allocation::OperatorNew, a0), None],
+        Kind::FREE => [gone(Freeing::Free), None],
+        Kind::OPERATOR_DELETE => [gone(Freeing::OperatorDelete), None],
+        _ => [None, None],
+    }
+}
+
 fn huge_page(flags: u64) -> u64 {
     match (flags & MAP_HUGETLB, flags >> MAP_HUGE_SHIFT & 0x3f) {
         (0, _) => PAGE,
@@ -144,6 +174,56 @@ mod tests {
             tgid: 1,
             tid: 1,
             ..Default::default()
+        }
+    }
+
+    #[test]
+    fn blocks() {
+        let free = |addr, by| Some((10, What::Free { addr, by }));
+        let alloc = |by, addr, size| Some((20, What::Alloc { by, addr, size }));
+        use Allocation as A;
+        // (kind, arguments, result, what it means)
+        let cases: [(Kind, [u64; 3], u64, Steps); 17] = [
+            (Kind::MALLOC, [24, 0, 0], 0x10, [alloc(A::Malloc, 0x10, 24), None]),
+            (Kind::MALLOC, [24, 0, 0], 0, [None, None]),
+            (Kind::MALLOC, [0, 0, 0], 0x10, [alloc(A::Malloc, 0x10, 0), None]),
+            (Kind::CALLOC, [3, 8, 0], 0x10, [alloc(A::Calloc, 0x10, 24), None]),
+            (
+                Kind::REALLOC,
+                [0x10, 8, 0],
+                0x20,
+                [free(0x10, Freeing::Realloc), alloc(A::Realloc, 0x20, 8)],
+            ),
+            (
+                Kind::REALLOC,
+                [0x10, 8, 0],
+                0x10,
+                [free(0x10, Freeing::Realloc), alloc(A::Realloc, 0x10, 8)],
+            ),
+            (Kind::REALLOC, [0, 8, 0], 0x10, [None, alloc(A::Realloc, 0x10, 8)]),
+            (Kind::REALLOC, [0x10, 0, 0], 0, [free(0x10, Freeing::Realloc), None]),
+            (Kind::REALLOC, [0x10, u64::MAX, 0], 0, [None, None]),
+            (Kind::REALLOCARRAY, [0x10, u64::MAX, 2], 0, [None, None]),
+            (Kind::REALLOCARRAY, [0, 3, 8], 0x10, [None, alloc(A::Reallocarray, 0x10, 24)]),
+            (
+                Kind::POSIX_MEMALIGN,
+                [0x7ff0, 64, 24],
+                0x40,
+                [alloc(A::PosixMemalign, 0x40, 24), None],
+            ),
+            (Kind::ALIGNED_ALLOC, [64, 24, 0], 0x40, [alloc(A::AlignedAlloc, 0x40, 24), None]),
+            (Kind::PVALLOC, [5000, 0, 0], 0x1000, [alloc(A::Pvalloc, 0x1000, 8192), None]),
+            (Kind::FREE, [0x10, 0, 0], 0, [free(0x10, Freeing::Free), None]),
+            (Kind::FREE, [0, 0, 0], 0, [None, None]),
+            (Kind::OPERATOR_DELETE, [0x10, 0, 0], 0, [free(0x10, Freeing::OperatorDelete), None]),
+        ];
+        for (kind, [a, b, c], result, want) in cases {
+            let header = call([a, b, c, 0, 0], result);
+            assert_eq!(
+                Meaning::default().of(&header, kind),
+                want,
+                "{kind:?} {a:#x} {b} {result:#x}"
+            );
         }
     }
 

@@ -18,7 +18,7 @@ mod totals;
 use memtrace_common::{Kind, N_KINDS};
 use rustc_hash::FxHashMap;
 
-pub use event::{Event, StreamKind, What};
+pub use event::{Allocation, Event, Freeing, StreamKind, What};
 pub use meaning::{Meaning, Steps};
 pub use metric::{Metric, Unit, UnknownMetric};
 pub use rss::{Rss, Sample};
@@ -75,11 +75,27 @@ pub struct Ledger {
     streams: Streams,
     /// Streams ended, by the threads that opened and that ended them.
     ended_by: FxHashMap<(u32, u32), u64>,
-    n_by_kind: [u64; N_KINDS],
+    n_by_kind: ByKind,
     counts: Counts,
     rss: Rss,
     first_ns: Option<u64>,
     last_ns: u64,
+}
+
+/// How often each kind was recorded.
+#[derive(Debug)]
+struct ByKind([u64; N_KINDS]);
+
+impl Default for ByKind {
+    fn default() -> Self {
+        Self([0; N_KINDS])
+    }
+}
+
+impl ByKind {
+    fn of(&mut self, kind: Kind) -> &mut u64 {
+        &mut self.0[kind.0 as usize]
+    }
 }
 
 impl Ledger {
@@ -94,7 +110,7 @@ impl Ledger {
         }
         let thread = self.threads.index(event.tgid, event.tid);
         if let Some(kind) = event.what.kind() {
-            self.n_by_kind[kind.0 as usize] += 1;
+            *self.n_by_kind.of(kind) += 1;
             self.threads.count_event(thread);
         }
         match event.what {
@@ -154,7 +170,7 @@ impl Ledger {
 
     /// How many calls and streams of `kind` were recorded.
     pub fn n(&self, kind: Kind) -> u64 {
-        self.n_by_kind.get(kind.0 as usize).copied().unwrap_or_default()
+        self.n_by_kind.0.get(kind.0 as usize).copied().unwrap_or_default()
     }
 
     /// What was counted apart.
@@ -234,7 +250,7 @@ impl Ledger {
 
     /// What was counted turned out to be a part of something else that is counted.
     fn take_back(&mut self, thread: u32, kind: Kind) {
-        let n = &mut self.n_by_kind[kind.0 as usize];
+        let n = self.n_by_kind.of(kind);
         *n = n.saturating_sub(1);
         self.threads.uncount_event(thread);
     }
