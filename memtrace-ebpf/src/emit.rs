@@ -9,7 +9,6 @@ use crate::{
     copy::copy_stack,
     counters::count,
     maps::{EVENTS, WAKE_AT_BYTES},
-    nesting::Nesting,
     shadow::{self, Compared},
     task::{self, Ids},
     threads::Thread,
@@ -81,9 +80,9 @@ pub(crate) fn emit_with_stack(what: &What, thread: Option<&mut Thread>, wake: Wa
     let Some(compared) = shadow::compare(thread, what.regs.sp, used) else {
         // Perhaps the end of the stack is not where it was found once.
         thread.forget_stack();
-        return emit_whole(what, Some(&thread.nesting), fs_base, used, wake);
+        return emit_whole(what, Some(thread), fs_base, used, wake);
     };
-    let event = Event { what, nesting: Some(&thread.nesting), fs_base, used };
+    let event = Event { what, thread: Some(thread), fs_base, used };
     if send_change(&event, &compared, wake) {
         compared.commit();
     }
@@ -91,8 +90,8 @@ pub(crate) fn emit_with_stack(what: &What, thread: Option<&mut Thread>, wake: Wa
 
 /// Hands over all of the stack, as much as fits.
 #[inline(always)]
-fn emit_whole(what: &What, nesting: Option<&Nesting>, fs_base: u64, used: u64, wake: Wake) {
-    let event = Event { what, nesting, fs_base, used };
+fn emit_whole(what: &What, thread: Option<&Thread>, fs_base: u64, used: u64, wake: Wake) {
+    let event = Event { what, thread, fs_base, used };
     let want = if used == 0 { MAX_STACK_BYTES as u64 } else { used };
     if want <= STACK_CLASSES[0] as u64 {
         send_whole::<{ STACK_CLASSES[0] }>(&event, wake);
@@ -120,7 +119,7 @@ fn stack_used(sp: u64, fs_base: u64) -> u64 {
 /// An event, and what was found out about its stack.
 struct Event<'a> {
     what: &'a What,
-    nesting: Option<&'a Nesting>,
+    thread: Option<&'a Thread>,
     fs_base: u64,
     used: u64,
 }
@@ -187,7 +186,7 @@ fn fill(header: &mut EventHeader, event: &Event<'_>) {
     header.tgid = what.ids.tgid;
     header.tid = what.ids.tid;
     header.kind = what.kind.0;
-    header.n_mends = mends(what, event.nesting, &mut header.mends);
+    header.n_mends = mends(what, event.thread, &mut header.mends);
     header.has_holes = 0;
     header.stack_bytes = 0;
     header.shadow = 0;
@@ -196,9 +195,9 @@ fn fill(header: &mut EventHeader, event: &Event<'_>) {
 
 /// Writes the return addresses that are hidden, the event's own last.
 #[inline(always)]
-fn mends(what: &What, nesting: Option<&Nesting>, into: &mut [Mend; MAX_MENDS]) -> u32 {
-    let n = match nesting {
-        Some(nesting) => nesting.mends(into),
+fn mends(what: &What, thread: Option<&Thread>, into: &mut [Mend; MAX_MENDS]) -> u32 {
+    let n = match thread {
+        Some(thread) => thread.mends(into),
         None => 0,
     };
     if what.own_mend.slot == 0 || n >= MAX_MENDS as u32 {

@@ -53,6 +53,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     }
     if let Some(thread) = threads::get(ids.tid) {
         thread.forget_stack();
+        thread.request.forget();
     }
     debug!(&ctx, "exec: {}", ids.tgid);
     emit(&life(Kind::EXEC, ids, [old_tid as u64, 0, 0, 0, 0]), Wake::Now);

@@ -1,10 +1,11 @@
 //! What is remembered of each traced thread: the system call and the probed functions that it is in.
 
 use aya_ebpf::{macros::map, maps::HashMap};
-use memtrace_common::Counter;
+use memtrace_common::{Counter, MAX_MENDS, Mend};
 
 use crate::{
     counters::{count, is_on},
+    malloc::{NO_REQUEST, Request},
     maps::target,
     nesting::{self, Nesting},
     shadow, task,
@@ -23,12 +24,21 @@ pub(crate) struct Thread {
     /// Its fs base when it was first asked for, 0 before that.
     fs_base: u64,
     pub(crate) nesting: Nesting,
+    /// The function of an allocator that it is in.
+    pub(crate) request: Request,
 }
 
 #[map]
 static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
 
-const NEW: Thread = Thread { enter_ns: 0, kind: 0, shadow: 0, fs_base: 0, nesting: nesting::EMPTY };
+const NEW: Thread = Thread {
+    enter_ns: 0,
+    kind: 0,
+    shadow: 0,
+    fs_base: 0,
+    nesting: nesting::EMPTY,
+    request: NO_REQUEST,
+};
 
 impl Thread {
     /// The current thread's fs base: its stack ends there, whatever the thread makes of the register later.
@@ -44,6 +54,17 @@ impl Thread {
     #[inline(always)]
     pub(crate) fn forget_stack(&mut self) {
         self.fs_base = 0;
+    }
+
+    /// Writes the return addresses that are hidden now; returns how many there are.
+    #[inline(always)]
+    pub(crate) fn mends(&self, into: &mut [Mend; MAX_MENDS]) -> u32 {
+        let n = self.nesting.mends(into);
+        if !self.request.is_under_way() || n >= MAX_MENDS as u32 {
+            return n;
+        }
+        into[n as usize] = self.request.mend;
+        n + 1
     }
 }
 

@@ -94,6 +94,13 @@ pub(crate) struct TraceArgs {
     #[arg(long)]
     pub(crate) zlib: bool,
 
+    /// Probe the allocator: who asked it for memory, and what was not given back
+    ///
+    /// malloc, free and the like of every allocator that the process has: glibc, musl, jemalloc, tcmalloc, mimalloc,
+    /// mapped, preloaded or built in. Each call costs the process about two microseconds.
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Malloc::Off)]
+    pub(crate) malloc: Malloc,
+
     /// Show the Java part of each stack as one frame, `[java]`
     ///
     /// Otherwise its frames are read from the JVM's memory, without its knowing: class, method, and whether it was
@@ -215,6 +222,15 @@ pub(crate) struct OutputArgs {
     /// Tell more; twice, also the kernel side's messages
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// What of an allocator's calls is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Malloc {
+    /// Nothing
+    Off,
+    /// Every call
+    Exact,
 }
 
 /// When the report is colored.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use aya::programs::uprobe::UProbeScope;
 use memtrace_common::Kind;
 use object::Object;
 
@@ -99,7 +100,8 @@ fn try_tracefs() -> Result<Tracefs> {
 
 /// Loads and attaches everything.
 fn try_probes() -> Result<(bool, Result<()>)> {
-    let options = Options { ring_bytes: SMALL_RING_BYTES, debug: false, zlib: false };
+    let options =
+        Options { ring_bytes: SMALL_RING_BYTES, debug: false, zlib: false, malloc: false };
     let mut probes = Probes::load(options)?;
     probes.attach()?;
     let tells_code_maps = probes.tells_code_maps();
@@ -113,9 +115,9 @@ fn try_uprobe(probes: &mut Probes) -> Result<()> {
         object::File::parse(&*bytes).with_context(|| format!("failed to parse {OWN_PROGRAM}"))?;
     let file_offset = zlib::file_offset(&elf, elf.entry())
         .context("memtrace's own first instruction is not in its file")?;
-    let site = zlib::Site { role: zlib::Role::End, kind: Kind::INFLATER_END, file_offset };
     let own = Library::open(Path::new(OWN_PROGRAM))?;
-    probes.attach_function("stream_end", &own, &site)
+    let scope = UProbeScope::AllProcesses;
+    probes.attach_function("stream_end", &own, file_offset, Kind::INFLATER_END, scope)
 }
 
 /// The kernel charges the ring buffer to memtrace's memory cgroup, and refuses it where that is full.

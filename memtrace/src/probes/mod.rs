@@ -13,6 +13,7 @@ mod counters;
 pub mod features;
 mod kernel_offsets;
 mod links;
+mod malloc;
 mod misses;
 mod obstacle;
 mod placement;
@@ -21,18 +22,23 @@ mod ring;
 mod tracefs;
 mod zlib;
 
-use std::{collections::HashSet, os::fd::AsFd};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroU32,
+    os::fd::AsFd,
+    rc::Rc,
+};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{HashMap, Queue, RingBuf},
+    maps::{Queue, RingBuf},
     programs::{
         BtfTracePoint, TracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
-use memtrace_common::{KernelOffsets, N_SHADOWS, TargetFlags};
+use memtrace_common::{KernelOffsets, Kind, N_SHADOWS, TargetFlags};
 
 pub use counters::Counters;
 pub use obstacle::{Obstacle, is_refusal, one_line};
@@ -79,6 +85,8 @@ pub struct Options {
     pub debug: bool,
     /// Whether zlib's own functions are probed beside the JDK's.
     pub zlib: bool,
+    /// Whether allocators' functions are probed.
+    pub malloc: bool,
 }
 
 /// The kernel side. Dropping it detaches everything.
@@ -90,6 +98,10 @@ pub struct Probes {
     probed: HashSet<(u64, u64)>,
     /// Libraries in which nothing to probe could be found, as they were then.
     unreadable: HashSet<FileVersion>,
+    /// The functions of allocators, by the file that they are in.
+    allocators: HashMap<FileVersion, Rc<[malloc::Site]>>,
+    /// Processes with the device and inode of each file whose allocator is probed in them, or that has none.
+    probed_in: HashSet<(u32, (u64, u64))>,
     /// What holds the programs attached.
     links: Links,
     /// Tells of code that processes map, where the kernel allows that.
@@ -132,6 +144,8 @@ impl Probes {
             options,
             probed: HashSet::new(),
             unreadable: HashSet::new(),
+            allocators: HashMap::new(),
+            probed_in: HashSet::new(),
             links: Links::default(),
             code_maps: None,
             missed: None,
@@ -267,15 +281,71 @@ impl Probes {
         Ok(sites.len())
     }
 
+    /// Whether allocators' functions are to be probed.
+    pub fn wants_allocators(&self) -> bool {
+        self.options.malloc
+    }
+
+    /// Whether the file of this device and inode was looked at for process `tgid`.
+    pub fn knows_allocator(&self, tgid: u32, key: (u64, u64)) -> bool {
+        self.probed_in.contains(&(tgid, key))
+    }
+
+    /// Probes the functions of the allocator that is in `library` in process `tgid`, which need not have mapped it yet;
+    /// nobody else traps. Returns how many functions were probed; 0 where there is none, or they are probed already.
+    pub fn attach_allocator(&mut self, tgid: u32, library: &Library) -> Result<usize> {
+        if !self.probed_in.insert((tgid, library.key())) {
+            return Ok(0);
+        }
+        let sites = self.allocator_of(library)?;
+        let scope = scope_of(tgid)?;
+        for site in sites.iter() {
+            let offset = site.file_offset;
+            match site.kind {
+                Kind::FREE | Kind::OPERATOR_DELETE => {
+                    self.attach_function("block_given_back", library, offset, site.kind, scope)?;
+                }
+                // The return first, see `attach_site`.
+                kind => {
+                    self.attach_function("block_got", library, offset, kind, scope)?;
+                    self.attach_function("block_wanted", library, offset, kind, scope)?;
+                }
+            }
+        }
+        if !sites.is_empty() {
+            let names: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
+            log::info!(
+                "probed {} of {} in process {tgid}",
+                names.join(", "),
+                library.name().display()
+            );
+        }
+        Ok(sites.len())
+    }
+
+    fn allocator_of(&mut self, library: &Library) -> Result<Rc<[malloc::Site]>> {
+        let version = library.version().context("failed to look at a file")?;
+        if let Some(known) = self.allocators.get(&version) {
+            return Ok(known.clone());
+        }
+        let sites: Rc<[malloc::Site]> = malloc::sites(library)?.into();
+        self.allocators.insert(version, sites.clone());
+        Ok(sites)
+    }
+
     fn attach_site(&mut self, library: &Library, site: &zlib::Site) -> Result<()> {
+        let mut attach = |name| {
+            let scope = UProbeScope::AllProcesses;
+            self.attach_function(name, library, site.file_offset, site.kind, scope)
+        };
         match site.role {
             // The return first: an entry without its return would be a call that never ends.
             zlib::Role::Init => {
-                self.attach_function("stream_init_return", library, site)?;
-                self.attach_function("stream_init", library, site)
+                attach("stream_init_return")?;
+                attach("stream_init")
             }
-            zlib::Role::Opens => self.attach_function("stream_opens", library, site),
-            zlib::Role::End => self.attach_function("stream_end", library, site),
+            zlib::Role::Opens => attach("stream_opens"),
+            zlib::Role::End => attach("stream_end"),
         }
     }
 
@@ -283,25 +353,25 @@ impl Probes {
         &mut self,
         name: &'static str,
         library: &Library,
-        site: &zlib::Site,
+        file_offset: u64,
+        kind: Kind,
+        scope: UProbeScope,
     ) -> Result<()> {
         let program: &mut UProbe = program_mut(&mut self.ebpf, name)?;
         let point = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(site.file_offset),
-            cookie: Some(u64::from(site.kind.0)),
+            location: UProbeAttachLocation::AbsoluteOffset(file_offset),
+            cookie: Some(u64::from(kind.0)),
         };
-        let link = program.attach(point, library.path(), UProbeScope::AllProcesses).with_context(
-            || {
-                format!(
-                    "failed to probe offset {:#x} of {}",
-                    site.file_offset,
-                    library.name().display()
-                )
-            },
-        )?;
+        let link = program.attach(point, library.path(), scope).with_context(|| {
+            format!("failed to probe offset {file_offset:#x} of {}", library.name().display())
+        })?;
         self.links.functions.push((name, link));
         Ok(())
     }
+}
+
+fn scope_of(tgid: u32) -> Result<UProbeScope> {
+    Ok(UProbeScope::OneProcess(NonZeroU32::new(tgid).context("0 is no process")?))
 }
 
 /// Gives the kernel side the shadows that threads may have.
@@ -325,7 +395,15 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         let program: &mut TracePoint = program_mut(ebpf, name)?;
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }
-    for name in ["stream_opens", "stream_init", "stream_init_return", "stream_end"] {
+    for name in [
+        "stream_opens",
+        "stream_init",
+        "stream_init_return",
+        "stream_end",
+        "block_wanted",
+        "block_got",
+        "block_given_back",
+    ] {
         let program: &mut UProbe = program_mut(ebpf, name)?;
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }
@@ -334,7 +412,7 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
 
 fn add_target(ebpf: &mut Ebpf, tgid: u32, follow: bool) -> Result<()> {
     let map = ebpf.map_mut("TARGETS").context("the kernel side has no table of processes")?;
-    let mut targets: HashMap<_, u32, Flags> = HashMap::try_from(map)?;
+    let mut targets: aya::maps::HashMap<_, u32, Flags> = aya::maps::HashMap::try_from(map)?;
     let flags = Flags(TargetFlags { follow: u32::from(follow), reserved: 0 });
     targets.insert(tgid, flags, 0).with_context(|| format!("failed to trace process {tgid}"))
 }

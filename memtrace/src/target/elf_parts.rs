@@ -23,6 +23,8 @@ type Header = FileHeader64<LittleEndian>;
 /// What is wanted of a file besides its headers and its symbols with their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parts {
+    /// Nothing more.
+    Symbols,
     /// How to unwind its code.
     UnwindInformation,
     /// Its code, and how it is linked.
@@ -33,13 +35,14 @@ impl Parts {
     /// What is read of a file at most: a browser's symbols are a hundred MiB, a zlib has 100 KiB in all.
     fn max_bytes(self) -> u64 {
         match self {
-            Self::UnwindInformation => 512 << 20,
+            Self::Symbols | Self::UnwindInformation => 512 << 20,
             Self::Code => 16 << 20,
         }
     }
 
     fn want(self, name: &[u8], section: &elf::SectionHeader64<LittleEndian>) -> bool {
         match self {
+            Self::Symbols => false,
             Self::UnwindInformation => matches!(name, b".eh_frame" | b".eh_frame_hdr"),
             Self::Code => {
                 section.sh_flags.get(LittleEndian) & u64::from(elf::SHF_EXECINSTR) != 0

@@ -4,6 +4,7 @@
 //! where that was asked for.
 
 mod allocator;
+mod code_files;
 pub mod elf_parts;
 mod freezer;
 mod held;
@@ -19,6 +20,7 @@ mod segment;
 mod situation;
 
 pub use allocator::allocator;
+pub use code_files::{code_files, code_files_ahead};
 pub use freezer::is_frozen;
 pub use held::Held;
 pub use java::{JavaHome, feature_release, launcher_zlib_libraries, zlib_libraries};

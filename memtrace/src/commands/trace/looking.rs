@@ -2,13 +2,15 @@
 //!
 //! In: a pid, and what is known of it. Out: what is known now, and what the user should know.
 
+use std::io;
+
 use anyhow::Context;
 use memtrace_common::Kind;
 
 use crate::{
     events::Event,
     probes::Probes,
-    target::{self, JavaHome},
+    target::{self, JavaHome, Library},
     trace::{Jvm, Target},
 };
 
@@ -33,6 +35,24 @@ pub(super) fn learn(known: &Target) -> Option<Target> {
     let allocator = known.allocator.clone().or_else(|| target::allocator(known.pid));
     let target = Target { jvm, allocator, ..known.clone() };
     (target != *known).then_some(target)
+}
+
+/// Probes the allocators of process `tgid`, if they are to be probed. Returns notes on what can't be.
+pub(super) fn probe_allocators(probes: &mut Probes, tgid: u32) -> Vec<String> {
+    if !probes.wants_allocators() {
+        return Vec::new();
+    }
+    let files = target::code_files(tgid, |key| probes.knows_allocator(tgid, key));
+    let attach = |file: io::Result<Library>| {
+        let file = file.context("failed to open a file with code")?;
+        probes.attach_allocator(tgid, &file)
+    };
+    let errors: Vec<_> = files.into_iter().map(attach).filter_map(Result::err).collect();
+    // A process that has ended meanwhile asks for nothing any more.
+    if errors.is_empty() || !target::is_alive(tgid) {
+        return Vec::new();
+    }
+    errors.iter().map(|error| format!("an allocator may be unseen: {error:#}")).collect()
 }
 
 /// Probes the zlib of process `tgid`, with `own` its own functions, too. Returns notes on what can't be probed.

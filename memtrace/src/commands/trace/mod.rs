@@ -22,7 +22,7 @@ use anyhow::{Context, anyhow};
 
 use self::{follow::follow, inputs::Inputs, records::Records, session::Session};
 use super::{
-    args::TraceArgs,
+    args::{Malloc, TraceArgs},
     clock,
     failure::Failure,
     jstack::{self, SavedNames},
@@ -68,6 +68,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         ring_bytes: RING_BYTES,
         debug: args.outputs.verbose >= 2,
         zlib: args.zlib,
+        malloc: args.malloc != Malloc::Off,
     };
     let mut probes = Probes::load(options)?;
     // A command's children belong to it; whoever attaches decides.
@@ -159,9 +160,18 @@ impl Subject {
         format!("process {pid} ({})", escape::line(command.first().map_or("?", String::as_str)))
     }
 
-    /// A Java launcher's zlib is probed before it runs, so that its very first Inflater is seen.
+    /// A Java launcher's zlib is probed before it runs, so that its very first Inflater is seen; and so is a command's
+    /// allocator.
     fn probe_ahead(&self, probes: &mut Probes) {
-        let Self::Command(_, command) = self else { return };
+        let Self::Command(waiting, command) = self else { return };
+        if probes.wants_allocators() {
+            let path = target::resolve_command(&command[0]);
+            for file in path.iter().flat_map(|path| target::code_files_ahead(path)) {
+                if let Err(error) = probes.attach_allocator(waiting.pid, &file) {
+                    log::warn!("{error:#}");
+                }
+            }
+        }
         for library in target::resolve_command(&command[0])
             .iter()
             .flat_map(|path| target::launcher_zlib_libraries(path))

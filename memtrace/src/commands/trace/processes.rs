@@ -93,6 +93,9 @@ impl Processes {
                 self.code.begin(child, header.enter_ns);
                 self.stacks.fork(header.tgid, child);
                 self.code_changed(child);
+                if self.probes.wants_allocators() {
+                    self.code_is_new.insert(child);
+                }
             }
             Kind::EXEC => {
                 // What perf tells of a new image comes before the image itself.
@@ -144,7 +147,7 @@ impl Processes {
                 continue;
             };
             self.stacks.map_code(change.tgid, mapping);
-            if target::tells_what_it_is(&mapping.file_name()) {
+            if self.probes.wants_allocators() || target::tells_what_it_is(&mapping.file_name()) {
                 self.code_is_new.insert(change.tgid);
             }
         }

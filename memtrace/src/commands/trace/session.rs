@@ -110,8 +110,10 @@ impl Session {
     pub(super) fn begin_process(&mut self) -> Result<()> {
         let root = self.processes.root;
         self.processes.stacks.prepare(root);
+        let notes = looking::probe_allocators(&mut self.processes.probes, root);
         self.processes.probes.attach()?;
         self.name_target(target::command_line(root));
+        notes.into_iter().for_each(|note| self.note(note));
         let now_ns = clock::now_ns();
         for name in naming::of_process(root) {
             self.window.push(now_ns, Timed::Name(name));
@@ -328,7 +330,8 @@ impl Session {
     /// The process has code that is new: what it is, and whether it is to be probed.
     fn look_at_code(&mut self, tgid: u32) {
         self.vm_names.code_is_new(tgid);
-        let notes = looking::probe_zlib(&mut self.processes.probes, tgid, self.zlib);
+        let mut notes = looking::probe_allocators(&mut self.processes.probes, tgid);
+        notes.extend(looking::probe_zlib(&mut self.processes.probes, tgid, self.zlib));
         notes.into_iter().for_each(|note| self.note(note));
         if tgid == self.processes.root
             && let Some(target) = looking::learn(&self.records.recording.target)

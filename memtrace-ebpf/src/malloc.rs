@@ -1,0 +1,192 @@
+//! Blocks of an allocator: handed out, with the address that the call returned, and given back.
+//!
+//! What an allocator's function calls of its own kind, in the same allocator or in another, is a part of the outer call.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::pt_regs,
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_user, generated::bpf_get_attach_cookie},
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use memtrace_common::{Counter, Kind, Mend, Regs};
+
+use crate::{
+    counters::{count, count_failed},
+    emit::{Wake, What, emit, emit_with_stack},
+    task::{current_ids, regs_of},
+    threads,
+};
+
+/// A function of an allocator that a thread is in and that hands out a block.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Request {
+    /// Its return address, which its probe hides.
+    pub(crate) mend: Mend,
+    /// A `Kind`, 0 if the thread is in no such function.
+    kind: u64,
+    /// Where it was probed.
+    ip: u64,
+    enter_ns: u64,
+    args: [u64; 3],
+}
+
+/// A thread in no such function.
+pub(crate) const NO_REQUEST: Request = Request {
+    mend: Mend { slot: 0, return_address: 0 },
+    kind: 0,
+    ip: 0,
+    enter_ns: 0,
+    args: [0; 3],
+};
+
+impl Request {
+    /// Whether a function whose return address is at `slot` was called from inside this one, perhaps as its last act.
+    #[inline(always)]
+    fn contains(&self, slot: u64) -> bool {
+        self.kind != 0 && slot <= self.mend.slot
+    }
+
+    /// Whether the thread is in such a function.
+    #[inline(always)]
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.kind != 0
+    }
+
+    /// The thread has a new image: what it was in hands out no block any more.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self) {
+        self.kind = 0;
+    }
+}
+
+/// Entry of a function that hands out blocks. The cookie is its `Kind`.
+#[uprobe]
+pub fn block_wanted(ctx: ProbeContext) -> u32 {
+    let ids = current_ids();
+    let known = threads::get(ids.tid);
+    if !threads::is_wanted(known.as_deref(), ids.tgid) {
+        return 0;
+    }
+    // SAFETY: the context is the kernel's saved registers.
+    let regs = unsafe { &*ctx.regs };
+    let Some(thread) = known.or_else(|| threads::get_or_add(ids.tid)) else { return 0 };
+    if thread.request.contains(regs.rsp) {
+        return 0;
+    }
+    if thread.request.is_under_way() {
+        // It was left by a jump.
+        count(Counter::RETURN_MISSED);
+    }
+    // SAFETY: the helper checks the address.
+    let Ok(return_address) = (unsafe { bpf_probe_read_user(regs.rsp as *const u64) }) else {
+        // Then the kernel can't replace it either, and its return is not seen.
+        count(Counter::RETURN_MISSED);
+        return 0;
+    };
+    thread.request = Request {
+        mend: Mend { slot: regs.rsp, return_address },
+        kind: cookie(&ctx),
+        ip: regs.rip,
+        // SAFETY: the helper has no preconditions.
+        enter_ns: unsafe { bpf_ktime_get_ns() },
+        args: [regs.rdi, regs.rsi, regs.rdx],
+    };
+    0
+}
+
+/// Its return: the event is told as it was at the entry, with the result.
+#[uretprobe]
+pub fn block_got(ctx: RetProbeContext) -> u32 {
+    let ids = current_ids();
+    // Only threads of traced processes are there.
+    let Some(thread) = threads::get(ids.tid) else { return 0 };
+    // SAFETY: the context is the kernel's saved registers.
+    let regs = unsafe { &*ctx.regs };
+    let request = thread.request;
+    // Another one is the return of a call from inside, or of one that was under way when tracing began.
+    if !request.is_under_way() || request.mend.slot != regs.rsp.wrapping_sub(8) {
+        return 0;
+    }
+    thread.request.kind = 0;
+    let kind = Kind(request.kind as u32);
+    let [first, second, third] = request.args;
+    let result = result_of(kind, regs, first);
+    if result == 0 && !gives_back(kind, second, third) {
+        count_failed(kind);
+        return 0;
+    }
+    let regs = regs_of(regs);
+    let what = What {
+        kind,
+        ids,
+        enter_ns: request.enter_ns,
+        // SAFETY: the helper has no preconditions.
+        exit_ns: unsafe { bpf_ktime_get_ns() },
+        args: [first, second, third, 0, 0],
+        result,
+        regs: Regs { ip: request.ip, sp: request.mend.slot, ..regs },
+        own_mend: request.mend,
+    };
+    emit_with_stack(&what, Some(thread), Wake::Later);
+    0
+}
+
+/// A function that takes a block back. The cookie is its `Kind`.
+#[uprobe]
+pub fn block_given_back(ctx: ProbeContext) -> u32 {
+    let ids = current_ids();
+    let known = threads::get(ids.tid);
+    if !threads::is_wanted(known.as_deref(), ids.tgid) {
+        return 0;
+    }
+    // SAFETY: the context is the kernel's saved registers.
+    let regs = unsafe { &*ctx.regs };
+    if regs.rdi == 0 || known.is_some_and(|thread| thread.request.contains(regs.rsp)) {
+        return 0;
+    }
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    let what = What {
+        kind: Kind(cookie(&ctx) as u32),
+        ids,
+        enter_ns: now_ns,
+        exit_ns: now_ns,
+        args: [regs.rdi, 0, 0, 0, 0],
+        result: 0,
+        regs: Regs::default(),
+        own_mend: Mend::default(),
+    };
+    emit(&what, Wake::Later);
+    0
+}
+
+/// The block that a function of `kind` returns; `posix_memalign` returns a status, and the block at `place`.
+#[inline(always)]
+fn result_of(kind: Kind, regs: &pt_regs, place: u64) -> u64 {
+    if kind.0 != Kind::POSIX_MEMALIGN.0 {
+        return regs.rax;
+    }
+    if regs.rax as u32 != 0 {
+        return 0;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(place as *const u64) }.unwrap_or_default()
+}
+
+/// Whether a call without a result gave its block back: a new size of 0 does.
+#[inline(always)]
+fn gives_back(kind: Kind, second: u64, third: u64) -> bool {
+    match kind {
+        Kind::REALLOC => second == 0,
+        Kind::REALLOCARRAY => second == 0 || third == 0,
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn cookie(ctx: &ProbeContext) -> u64 {
+    // SAFETY: the context is a probe's.
+    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
+}

@@ -1,0 +1,170 @@
+//! Which functions of an allocator are probed, and where they lie in its file.
+//!
+//! In: any file with code. Out: the functions of the allocator in it, if it has one, by their names; none where it has
+//! none, or no symbols to find it by.
+
+use std::{collections::BTreeMap, os::unix::fs::FileExt};
+
+use anyhow::{Context, Result};
+use iced_x86::{Decoder, DecoderOptions};
+use memtrace_common::Kind;
+use object::{Object, ObjectSymbol};
+
+use super::{placement, zlib::file_offset};
+use crate::target::{
+    Library,
+    elf_parts::{self, Parts},
+};
+
+/// A longer function is looked at up to there.
+const MAX_FUNCTION_BYTES: u64 = 16 << 10;
+/// What is looked at of a function whose size is not told.
+const UNSIZED_FUNCTION_BYTES: u64 = 256;
+/// A browser's or a JVM's symbols are some millions.
+const MAX_SYMBOLS: usize = 8_000_000;
+
+/// A function to probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Site {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    /// Offset of the probed instruction in the file: of the entry, or one where all is still as it was there.
+    pub(super) file_offset: u64,
+}
+
+/// The functions of the C library's interface (C23 7.24.3, POSIX.1-2024, malloc(3)). Of several names of one function the
+/// first one counts.
+const C: [(&str, Kind); 13] = [
+    ("malloc", Kind::MALLOC),
+    ("calloc", Kind::CALLOC),
+    ("realloc", Kind::REALLOC),
+    ("reallocarray", Kind::REALLOCARRAY),
+    ("posix_memalign", Kind::POSIX_MEMALIGN),
+    ("aligned_alloc", Kind::ALIGNED_ALLOC),
+    ("memalign", Kind::MEMALIGN),
+    ("valloc", Kind::VALLOC),
+    ("pvalloc", Kind::PVALLOC),
+    ("free", Kind::FREE),
+    ("cfree", Kind::FREE),
+    ("free_sized", Kind::FREE),
+    ("free_aligned_sized", Kind::FREE),
+];
+
+/// What allocators that are built into a program call their functions, so that the C library's stay beside them: jemalloc
+/// by itself and in Rust programs, mimalloc, tcmalloc.
+const PREFIXES: [&str; 4] = ["je_", "_rjem_", "mi_", "tc_"];
+
+/// C++'s operators of the Itanium ABI, by how their names begin, whatever more arguments follow.
+const OPERATORS: [(&str, Kind); 4] = [
+    ("_Znwm", Kind::OPERATOR_NEW),
+    ("_Znam", Kind::OPERATOR_NEW),
+    ("_ZdlPv", Kind::OPERATOR_DELETE),
+    ("_ZdaPv", Kind::OPERATOR_DELETE),
+];
+
+/// A function that was found: its size as the symbol tells it, 0 if it does not.
+#[derive(Clone, Copy, Debug)]
+struct Function<'s> {
+    name: &'s str,
+    kind: Kind,
+    size: u64,
+}
+
+/// The functions of the allocator in `library`; none where it has none.
+pub(super) fn sites(library: &Library) -> Result<Vec<Site>> {
+    let path = library.name();
+    let bytes = elf_parts::read(library.file(), Parts::Symbols)
+        .with_context(|| format!("failed to read {}", path.display()))?;
+    let elf = object::File::parse(&*bytes)
+        .with_context(|| format!("failed to parse {}", path.display()))?;
+    let functions = functions(&elf);
+    let code = Code { library, elf: &elf };
+    let sites = functions.iter().filter(|&(&entry, function)| {
+        // One that hands the block on to another that is probed would take it back twice.
+        !is_end(function.kind) || !code.hands_on(entry, function.size, &functions)
+    });
+    Ok(sites.filter_map(|(&entry, function)| code.site(entry, function)).collect())
+}
+
+fn is_end(kind: Kind) -> bool {
+    matches!(kind, Kind::FREE | Kind::OPERATOR_DELETE)
+}
+
+/// The functions by address: the C library's names, among the symbols that other files can use or else among all; where
+/// there are none, those with a prefix.
+fn functions<'s>(elf: &'s object::File<'_>) -> BTreeMap<u64, Function<'s>> {
+    let prefixes = [""].iter().chain(&PREFIXES);
+    let of_prefix = |prefix: &&str| {
+        let dynamic = find(elf.dynamic_symbols(), prefix);
+        if dynamic.is_empty() { find(elf.symbols(), prefix) } else { dynamic }
+    };
+    prefixes.map(of_prefix).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+/// The functions whose names begin with `prefix`; none without one that hands out blocks.
+fn find<'d: 's, 's>(
+    symbols: impl Iterator<Item = object::Symbol<'d, 's>>,
+    prefix: &str,
+) -> BTreeMap<u64, Function<'s>> {
+    let mut found: BTreeMap<u64, (usize, Function<'s>)> = BTreeMap::new();
+    for symbol in symbols.take(MAX_SYMBOLS).filter(|symbol| symbol.is_definition()) {
+        let Ok(name) = symbol.name() else { continue };
+        let Some((rank, kind)) = rank_of(name, prefix) else { continue };
+        let function = Function { name, kind, size: symbol.size() };
+        let entry = found.entry(symbol.address()).or_insert((rank, function));
+        if rank < entry.0 {
+            *entry = (rank, function);
+        }
+    }
+    let hands_out = |(_, function): &(usize, Function<'_>)| function.kind == Kind::MALLOC;
+    if !found.values().any(hands_out) {
+        return BTreeMap::new();
+    }
+    found.into_iter().map(|(address, (_, function))| (address, function)).collect()
+}
+
+/// What a function of this name does, and which of several names of one function counts.
+fn rank_of(name: &str, prefix: &str) -> Option<(usize, Kind)> {
+    let c = name.strip_prefix(prefix).and_then(|name| C.iter().position(|&(it, _)| it == name));
+    if let Some(rank) = c {
+        return Some((rank, C[rank].1));
+    }
+    let operator = OPERATORS.iter().position(|&(begin, _)| name.starts_with(begin))?;
+    Some((C.len() + operator, OPERATORS[operator].1))
+}
+
+struct Code<'f> {
+    library: &'f Library,
+    elf: &'f object::File<'f>,
+}
+
+impl Code<'_> {
+    fn site(&self, entry: u64, function: &Function<'_>) -> Option<Site> {
+        let code = self.read(entry, function.size);
+        let address = placement::of_entry(&code, entry);
+        let file_offset = file_offset(self.elf, address)?;
+        Some(Site { name: function.name.to_owned(), kind: function.kind, file_offset })
+    }
+
+    /// Whether the function at `entry` leads straight to another of `functions` that takes blocks back.
+    fn hands_on(&self, entry: u64, size: u64, functions: &BTreeMap<u64, Function<'_>>) -> bool {
+        let code = self.read(entry, size);
+        let calls = Decoder::with_ip(64, &code, entry, DecoderOptions::NONE).into_iter();
+        let mut targets = calls
+            .filter(|it| it.is_call_near() || it.is_jmp_short_or_near())
+            .map(|it| it.near_branch_target());
+        targets.any(|target| {
+            target != entry && functions.get(&target).is_some_and(|it| is_end(it.kind))
+        })
+    }
+
+    /// The code of a function, as much as can be read of it.
+    fn read(&self, entry: u64, size: u64) -> Vec<u8> {
+        let Some(at) = file_offset(self.elf, entry) else { return Vec::new() };
+        let size = if size == 0 { UNSIZED_FUNCTION_BYTES } else { size.min(MAX_FUNCTION_BYTES) };
+        let mut code = vec![0; size as usize];
+        let n = self.library.file().read_at(&mut code, at).unwrap_or_default();
+        code.truncate(n);
+        code
+    }
+}
