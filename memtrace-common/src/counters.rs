@@ -46,6 +46,8 @@ impl Counter {
     /// Not a counter: 1 as long as calls are to be taken note of. User space sets it when everything is attached and
     /// resets it before anything is detached, so that no call is seen by half.
     pub const ON: Counter = Counter(14);
+    /// Not a counter: 1 as long as user space is so far behind that blocks are told of without their stacks.
+    pub const BEHIND: Counter = Counter(15);
     /// The first of the counters of calls that failed, one a kind.
     pub const FAILED: u32 = 16;
 }

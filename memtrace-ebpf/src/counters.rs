@@ -27,6 +27,26 @@ pub(crate) fn count_failed(kind: Kind) {
 /// Whether calls are to be taken note of.
 #[inline(always)]
 pub(crate) fn is_on() -> bool {
-    // SAFETY: as in `count`; user space writes the cell at once.
-    COUNTERS.get_ptr(Counter::ON.0).is_some_and(|cell| unsafe { cell.read_volatile() } != 0)
+    is_set(Counter::ON)
+}
+
+/// Whether user space is behind.
+#[inline(always)]
+pub(crate) fn is_behind() -> bool {
+    is_set(Counter::BEHIND)
+}
+
+/// Takes note of whether user space is behind.
+#[inline(always)]
+pub(crate) fn set_behind(is_behind: bool) {
+    if let Some(cell) = COUNTERS.get_ptr_mut(Counter::BEHIND.0) {
+        // SAFETY: as in `count`; whoever is last is right.
+        unsafe { cell.write_volatile(is_behind as u64) };
+    }
+}
+
+#[inline(always)]
+fn is_set(counter: Counter) -> bool {
+    // SAFETY: as in `count`; whoever writes the cell writes it at once.
+    COUNTERS.get_ptr(counter.0).is_some_and(|cell| unsafe { cell.read_volatile() } != 0)
 }

@@ -7,7 +7,7 @@ use memtrace_common::{
 
 use crate::{
     copy::copy_stack,
-    counters::count,
+    counters::{count, is_behind, set_behind},
     maps::{EVENTS, WAKE_AT_BYTES},
     shadow::{self, Compared},
     task::{self, Ids},
@@ -17,6 +17,10 @@ use crate::{
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
+
+/// How full the ring buffer is when user space is behind, and when it has caught up, in sixteenths: it is woken at one.
+const BEHIND_AT: u64 = 12;
+const CAUGHT_UP_AT: u64 = 4;
 
 /// When user space hears of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -219,5 +223,11 @@ fn wake_flag(what: &What, wake: Wake) -> u64 {
     // SAFETY: the map is a ring buffer.
     let waiting =
         unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), BPF_RB_AVAIL_DATA) };
-    if waiting > WAKE_AT_BYTES.load() { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+    let wake_at = WAKE_AT_BYTES.load();
+    if waiting > wake_at * BEHIND_AT {
+        set_behind(true);
+    } else if waiting < wake_at * CAUGHT_UP_AT && is_behind() {
+        set_behind(false);
+    }
+    if waiting > wake_at { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
 }

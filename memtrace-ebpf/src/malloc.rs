@@ -12,7 +12,7 @@ use aya_ebpf::{
 use memtrace_common::{Counter, Kind, Mend, Regs};
 
 use crate::{
-    counters::{count, count_failed},
+    counters::{count, count_failed, is_behind},
     emit::{Wake, What, emit, emit_with_stack},
     task::{current_ids, regs_of},
     threads,
@@ -129,7 +129,12 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
         regs: Regs { ip: request.ip, sp: request.mend.slot, ..regs },
         own_mend: request.mend,
     };
-    emit_with_stack(&what, Some(thread), Wake::Later);
+    // Better many blocks without their stacks than some that nobody knows of.
+    if is_behind() {
+        emit(&what, Wake::Later);
+    } else {
+        emit_with_stack(&what, Some(thread), Wake::Later);
+    }
     0
 }
 

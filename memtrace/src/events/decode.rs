@@ -13,6 +13,8 @@ pub struct Event<'a> {
     pub kind: Kind,
     /// The stack from `header.regs.sp` on, as much as was copied.
     pub stack: &'a [u8],
+    /// Whether nothing is told of the stack, not even registers.
+    pub is_short: bool,
 }
 
 /// A record that can't be an event.
@@ -45,7 +47,7 @@ impl<'a> Event<'a> {
         }
         let want = header.stack_bytes as usize;
         let stack = rest.get(..want).ok_or(DecodeError::Short { got: rest.len(), want })?;
-        Ok(Self { header, kind, stack })
+        Ok(Self { header, kind, stack, is_short: false })
     }
 
     fn without_stack(short: &ShortEvent) -> Result<Self, DecodeError> {
@@ -56,7 +58,7 @@ impl<'a> Event<'a> {
         let args = [a, b, c, 0, 0];
         let header =
             EventHeader { enter_ns, exit_ns, args, result, tgid, tid, kind, ..Default::default() };
-        Ok(Self { header, kind: Kind(kind), stack: &[] })
+        Ok(Self { header, kind: Kind(kind), stack: &[], is_short: true })
     }
 }
 

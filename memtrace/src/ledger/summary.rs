@@ -107,6 +107,11 @@ impl Ledger {
         self.threads().get(index).filter(|_| value > 0).map(|thread| (thread, value))
     }
 
+    /// When the first thing was noted, in nanoseconds of the monotonic clock; 0 if nothing was.
+    pub fn start_ns(&self) -> u64 {
+        self.first_ns.unwrap_or_default()
+    }
+
     /// How long after the first thing that was noted `time_ns` is, in nanoseconds.
     pub fn since_start_ns(&self, time_ns: u64) -> u64 {
         time_ns.saturating_sub(self.first_ns.unwrap_or(time_ns))

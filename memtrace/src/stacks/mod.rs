@@ -187,7 +187,7 @@ impl Stacks {
             stack_bytes: stack.len() as u32,
             ..EventHeader::default()
         };
-        self.resolve(&Event { header, kind: Kind(header.kind), stack })
+        self.resolve(&Event { header, kind: Kind(header.kind), stack, is_short: false })
     }
 
     /// Reads the code of process `tgid` again: it has mapped some, or is to be known before it ends.

@@ -79,7 +79,7 @@ mod tests {
         let stack_bytes = sent.len() as u32;
         let header =
             EventHeader { shadow, version, stack_used: used, stack_bytes, ..Default::default() };
-        shadows.whole(&Event { header, kind: Kind::MMAP, stack: sent }).to_vec()
+        shadows.whole(&Event { header, kind: Kind::MMAP, stack: sent, is_short: false }).to_vec()
     }
 
     /// What was not sent is as it was, from the end of the stack on.

@@ -1,14 +1,15 @@
 //! What a trace says, as far as it was read: the one model behind the live view and `memtrace report`.
 
 use crate::{
-    ledger::Ledger,
+    ledger::{Ledger, What},
     stacks::{Frame, FrameId, Quality, Stack, StackId},
 };
 
 use super::record::{End, Record, Target};
 
 /// Losses of something about an event, not of the event.
-const DEGRADED: [&str; 4] = ["segment_size", "code_maps", "out_of_order", "stacks_not_kept"];
+const DEGRADED: [&str; 5] =
+    ["segment_size", "code_maps", "out_of_order", "stacks_left_out", "stacks_not_kept"];
 
 /// Notes that are kept.
 const MAX_NOTES: usize = 100;
@@ -64,7 +65,9 @@ impl Recording {
             Record::Frame(frame) => self.frames.push(frame),
             Record::Stack(stack) => self.stacks.push(stack),
             Record::Event(event) => {
-                if event.what.has_stack() {
+                let is_block = matches!(event.what, What::Alloc { .. });
+                let is_left_out = is_block && event.stack == StackId::LEFT_OUT;
+                if event.what.has_stack() && !is_left_out {
                     self.count_stack(event.stack);
                 }
                 self.ledger.apply(&event);

@@ -1,6 +1,7 @@
 //! Tracing: a running process, or a command from its first instruction.
 
 mod before;
+mod behind;
 mod capturing;
 mod conduct;
 mod follow;

@@ -9,6 +9,7 @@ use super::super::{args::TraceArgs, jstack::SavedNames};
 use super::{
     super::self_use::SelfUse,
     before::Reading,
+    behind::Behind,
     capturing, clock, looking,
     naming::{self, VmNames},
     processes::Processes,
@@ -46,6 +47,7 @@ pub(super) struct Session {
     reading: Option<Reading>,
     newest_ns: u64,
     own: tally::Own,
+    behind: Behind,
     vm_names: VmNames,
     names_for_the_end: SavedNames,
     /// Where what resolving depends on is written down, if it is.
@@ -72,6 +74,7 @@ impl Session {
             reading: None,
             newest_ns: 0,
             own: tally::Own::default(),
+            behind: Behind::default(),
             vm_names: VmNames::default(),
             names_for_the_end: SavedNames::default(),
             capture: args.capture.clone(),
@@ -297,7 +300,14 @@ impl Session {
             let name = Timed::Name(naming::of_rename(&event));
             return self.window.push(header.exit_ns, name);
         }
-        let stack = if event.kind.has_stack() { self.resolve(&event) } else { StackId::NOT_KEPT };
+        let stack = match (event.kind.has_stack(), event.is_short) {
+            (true, false) => self.resolve(&event),
+            (true, true) => {
+                self.behind.left_out(header.exit_ns);
+                StackId::LEFT_OUT
+            }
+            (false, _) => StackId::NOT_KEPT,
+        };
         for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
             let what = self.complete(header, what);
             let time_ns = self.reading.map_or(time_ns, |it| it.effect_ns(header, time_ns));
@@ -362,7 +372,8 @@ impl Session {
     fn tell_losses(&mut self) {
         let out_of_order = self.window.n_late;
         let code_maps = self.processes.n_code_maps_lost;
-        let own = tally::Own { out_of_order, code_maps, ..self.own };
+        let stacks_left_out = self.behind.n_left_out;
+        let own = tally::Own { out_of_order, code_maps, stacks_left_out, ..self.own };
         self.put(Record::Losses(tally::losses(
             &self.processes.probes,
             &self.processes.stacks,
@@ -374,6 +385,8 @@ impl Session {
     fn tell_notes(&mut self) {
         let target = &self.records.recording.target;
         let mut notes = tally::notes_on_trace(target, self.records.is_full());
+        let ledger = &self.records.recording.ledger;
+        notes.extend(self.behind.notes(ledger.start_ns()));
         // What has no tables has neither names nor code.
         let mut unreadable = self.processes.stacks.unreadable_jvms();
         let naming::Unreadable { jvms, lists } = self.vm_names.unreadable();

@@ -21,6 +21,8 @@ pub(super) struct Own {
     pub(super) code_maps: u64,
     /// Events that took effect before something that had left the window.
     pub(super) out_of_order: u64,
+    /// Stacks of blocks that were not taken because memtrace was behind.
+    pub(super) stacks_left_out: u64,
 }
 
 /// Everything that was lost, by name; what did not happen is there with 0.
@@ -32,6 +34,7 @@ pub(super) fn losses(probes: &Probes, stacks: &Stacks, own: Own) -> Vec<(String,
         ("segment_size", own.segment_size),
         ("code_maps", own.code_maps),
         ("out_of_order", own.out_of_order),
+        ("stacks_left_out", own.stacks_left_out),
         ("stacks_not_kept", stacks.losses.not_kept),
         ("stacks_unfounded", stacks.losses.unfounded),
     ];
