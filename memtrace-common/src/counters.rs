@@ -36,6 +36,8 @@ losses! {
     NESTING_FULL = 5, "nesting_full";
     /// A child could not be followed because the table of traced processes was full.
     TARGETS_FULL = 6, "targets_full";
+    /// A block was no sample, though it should have been one: the table of samples was full.
+    SAMPLES_FULL = 7, "samples_full";
 }
 
 impl Counter {

@@ -102,6 +102,9 @@ kinds! {
     FREE = 42, "free";
     /// C++'s operators delete of an allocator that brings its own: args\[0\] = block.
     OPERATOR_DELETE = 43, "operator_delete";
+    /// Blocks that a thread got and gave back since this was last told of it, where only samples are told of one by one:
+    /// args = blocks got, their bytes, blocks given back; `tid` is the thread.
+    TALLY = 44, "tally";
 }
 
 impl Kind {
@@ -125,7 +128,7 @@ impl Kind {
 
     /// Whether it is a call that the program made, not something in its life.
     pub const fn is_call(self) -> bool {
-        self.0 < Kind::THREAD_START.0 || self.0 > Kind::RENAME.0
+        self.0 < Kind::THREAD_START.0 || self.is_malloc()
     }
 
     /// Whether it is a call of an allocator.

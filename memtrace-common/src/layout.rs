@@ -173,6 +173,23 @@ shared! {
 }
 
 shared! {
+    /// Blocks that a thread got and gave back since this was last told.
+    pub struct Tally {
+        /// Blocks got.
+        pub blocks: u64,
+        /// Their bytes.
+        pub bytes: u64,
+        /// Blocks given back.
+        pub given_back: u64,
+        /// The process, in the initial pid namespace; 0 as long as there is nothing to tell.
+        pub tgid: u64,
+    }
+}
+
+/// What the kernel side remembers of a thread; it begins with its [`Tally`].
+pub const THREAD_BYTES: usize = 336;
+
+shared! {
     /// A thread's name as the kernel has it, filled up with zeros.
     pub struct Comm {
         /// The bytes, not necessarily UTF-8.

@@ -11,6 +11,7 @@ use memtrace_common::{Counter, Kind, Mend, Regs};
 use crate::{
     counters::count,
     emit::{Wake, What, emit},
+    malloc::tell_tally,
     maps::{KERNEL, TARGETS, target},
     task::{Ids, current_ids, current_task, field},
     threads,
@@ -64,6 +65,9 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let ids = current_ids();
+    if let Some(thread) = threads::get(ids.tid) {
+        tell_tally(thread, ids.tid);
+    }
     // Before anything else: of threads that end at once, the first may have taken the process out of the table.
     threads::forget(ids.tid);
     if target(ids.tgid).is_none() {

@@ -16,6 +16,7 @@ mod maps;
 mod nesting;
 mod opaque;
 mod registers;
+mod sampling;
 mod shadow;
 mod syscalls;
 mod task;

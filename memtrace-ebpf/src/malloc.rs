@@ -9,13 +9,14 @@ use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use memtrace_common::{Counter, Kind, Mend, Regs};
+use memtrace_common::{Counter, Kind, Mend, Regs, Tally};
 
 use crate::{
     counters::{count, count_failed, is_behind},
     emit::{Wake, What, emit, emit_with_stack},
-    task::{current_ids, regs_of},
-    threads,
+    sampling::{self, rate_bytes},
+    task::{Ids, current_ids, regs_of},
+    threads::{self, Thread},
 };
 
 /// A function of an allocator that a thread is in and that hands out a block.
@@ -117,6 +118,15 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
         count_failed(kind);
         return 0;
     }
+    let is_sampled = rate_bytes() != 0;
+    let mut args = request.args;
+    if is_sampled {
+        take_back(ids, &mut args, kind);
+        if !is_sample(thread, ids, size_of(kind, &request.args), result) {
+            return 0;
+        }
+    }
+    let [first, second, third] = args;
     let regs = regs_of(regs);
     let what = What {
         kind,
@@ -135,7 +145,75 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
     } else {
         emit_with_stack(&what, Some(thread), Wake::Later);
     }
+    if is_sampled {
+        tell_tally(thread, ids.tid);
+    }
     0
+}
+
+/// Tells how many blocks a thread got and gave back since that was last told.
+#[inline(always)]
+pub(crate) fn tell_tally(thread: &mut Thread, tid: u32) {
+    let Tally { blocks, bytes, given_back, tgid } = thread.tally;
+    if tgid == 0 {
+        return;
+    }
+    thread.tally = Tally { blocks: 0, bytes: 0, given_back: 0, tgid: 0 };
+    let ids = Ids { tgid: tgid as u32, tid };
+    emit(&what(Kind::TALLY, ids, [blocks, bytes, given_back]), Wake::Later);
+}
+
+/// Adds a block of `size` bytes up, and tells whether it is one of those that are told of.
+#[inline(always)]
+fn is_sample(thread: &mut Thread, ids: Ids, size: u64, addr: u64) -> bool {
+    thread.tally.tgid = u64::from(ids.tgid);
+    if addr == 0 {
+        return false;
+    }
+    thread.tally.blocks += 1;
+    thread.tally.bytes += size;
+    sampling::is_due(thread, size) && sampling::remember(ids.tgid, addr)
+}
+
+/// The block that a realloc gives back is told of if it was a sample, and never together with the new one.
+#[inline(always)]
+fn take_back(ids: Ids, args: &mut [u64; 3], kind: Kind) {
+    if (kind.0 == Kind::REALLOC.0 || kind.0 == Kind::REALLOCARRAY.0) && args[0] != 0 {
+        if sampling::forget(ids.tgid, args[0]) {
+            // As if to a size of 0, which gives it back.
+            emit(&what(Kind::REALLOC, ids, [args[0], 0, 0]), Wake::Later);
+        }
+        args[0] = 0;
+    }
+}
+
+/// The bytes that a call of `kind` asked for.
+#[inline(always)]
+fn size_of(kind: Kind, args: &[u64; 3]) -> u64 {
+    let [first, second, third] = *args;
+    match kind {
+        Kind::CALLOC => first.wrapping_mul(second),
+        Kind::REALLOC | Kind::ALIGNED_ALLOC | Kind::MEMALIGN => second,
+        Kind::REALLOCARRAY => second.wrapping_mul(third),
+        Kind::POSIX_MEMALIGN => third,
+        _ => first,
+    }
+}
+
+#[inline(always)]
+fn what(kind: Kind, ids: Ids, [first, second, third]: [u64; 3]) -> What {
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    What {
+        kind,
+        ids,
+        enter_ns: now_ns,
+        exit_ns: now_ns,
+        args: [first, second, third, 0, 0],
+        result: 0,
+        regs: Regs::default(),
+        own_mend: Mend::default(),
+    }
 }
 
 /// A function that takes a block back. The cookie is its `Kind`.
@@ -148,22 +226,19 @@ pub fn block_given_back(ctx: ProbeContext) -> u32 {
     }
     // SAFETY: the context is the kernel's saved registers.
     let regs = unsafe { &*ctx.regs };
-    if regs.rdi == 0 || known.is_some_and(|thread| thread.request.contains(regs.rsp)) {
+    if regs.rdi == 0 || known.as_deref().is_some_and(|it| it.request.contains(regs.rsp)) {
         return 0;
     }
-    // SAFETY: the helper has no preconditions.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
-    let what = What {
-        kind: Kind(cookie(&ctx) as u32),
-        ids,
-        enter_ns: now_ns,
-        exit_ns: now_ns,
-        args: [regs.rdi, 0, 0, 0, 0],
-        result: 0,
-        regs: Regs::default(),
-        own_mend: Mend::default(),
-    };
-    emit(&what, Wake::Later);
+    if rate_bytes() != 0 {
+        if let Some(thread) = known.or_else(|| threads::get_or_try_add(ids.tid)) {
+            thread.tally.tgid = u64::from(ids.tgid);
+            thread.tally.given_back += 1;
+        }
+        if !sampling::forget(ids.tgid, regs.rdi) {
+            return 0;
+        }
+    }
+    emit(&what(Kind(cookie(&ctx) as u32), ids, [regs.rdi, 0, 0]), Wake::Later);
     0
 }
 

@@ -40,6 +40,10 @@ pub(crate) static KERNEL: Global<KernelOffsets> = Global::new(KernelOffsets {
 #[unsafe(no_mangle)]
 pub(crate) static WAKE_AT_BYTES: Global<u64> = Global::new(2 << 20);
 
+/// The mean number of bytes between two blocks that are told of; 0 if all are.
+#[unsafe(no_mangle)]
+pub(crate) static MALLOC_RATE_BYTES: Global<u64> = Global::new(0);
+
 /// Whether `tgid` is traced.
 #[inline(always)]
 pub(crate) fn target(tgid: u32) -> Option<TargetFlags> {

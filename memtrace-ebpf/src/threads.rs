@@ -1,7 +1,9 @@
 //! What is remembered of each traced thread: the system call and the probed functions that it is in.
 
+use core::mem::offset_of;
+
 use aya_ebpf::{macros::map, maps::HashMap};
-use memtrace_common::{Counter, MAX_MENDS, Mend};
+use memtrace_common::{Counter, MAX_MENDS, Mend, THREAD_BYTES, Tally};
 
 use crate::{
     counters::{count, is_on},
@@ -15,6 +17,10 @@ use crate::{
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Thread {
+    /// What of its blocks has not been told; user space reads it at the end.
+    pub(crate) tally: Tally,
+    /// Bytes until its next sample of a block, 0 if that was not drawn yet.
+    pub(crate) until_sample: u64,
     /// When its system call was entered.
     pub(crate) enter_ns: u64,
     /// The `Kind` of the system call that is under way, 0 if none is.
@@ -31,7 +37,12 @@ pub(crate) struct Thread {
 #[map]
 static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32768, 0);
 
-const NEW: Thread = Thread {
+const _: () = assert!(size_of::<Thread>() == THREAD_BYTES && offset_of!(Thread, tally) == 0);
+
+/// In memory of its own: the stack of a program has no room for it.
+static NEW: Thread = Thread {
+    tally: Tally { blocks: 0, bytes: 0, given_back: 0, tgid: 0 },
+    until_sample: 0,
     enter_ns: 0,
     kind: 0,
     shadow: 0,
@@ -89,7 +100,7 @@ pub(crate) fn get_or_try_add(tid: u32) -> Option<&'static mut Thread> {
     if let Some(thread) = get(tid) {
         return Some(thread);
     }
-    THREADS.insert(tid, NEW, 0).ok()?;
+    THREADS.insert(tid, &NEW, 0).ok()?;
     get(tid)
 }
 

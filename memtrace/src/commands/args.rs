@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::units;
-use crate::ledger::Metric;
+use crate::{ledger::Metric, probes::Blocks};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -100,6 +100,10 @@ pub(crate) struct TraceArgs {
     /// mapped, preloaded or built in. Each call costs the process about two microseconds.
     #[arg(long, value_enum, value_name = "MODE", default_value_t = Malloc::Off)]
     pub(crate) malloc: Malloc,
+
+    /// Record one block for each so many bytes on average, written like 64K or 2M
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "512K")]
+    pub(crate) malloc_rate: u64,
 
     /// Show the Java part of each stack as one frame, `[java]`
     ///
@@ -224,11 +228,24 @@ pub(crate) struct OutputArgs {
     pub(crate) verbose: u8,
 }
 
+impl TraceArgs {
+    /// Which blocks of allocators are told of.
+    pub(crate) fn blocks(&self) -> Blocks {
+        match self.malloc {
+            Malloc::Off => Blocks::None,
+            Malloc::Sampled => Blocks::Samples { mean_bytes: self.malloc_rate.max(1) },
+            Malloc::Exact => Blocks::All,
+        }
+    }
+}
+
 /// What of an allocator's calls is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Malloc {
     /// Nothing
     Off,
+    /// How many calls and bytes, and by chance some of the blocks with their stacks, see --malloc-rate
+    Sampled,
     /// Every call
     Exact,
 }

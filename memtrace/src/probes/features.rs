@@ -14,7 +14,7 @@ use aya::programs::uprobe::UProbeScope;
 use memtrace_common::Kind;
 use object::Object;
 
-use super::{Options, Probes, conditions::Conditions, obstacle, one_line, tracefs, zlib};
+use super::{Blocks, Options, Probes, conditions::Conditions, obstacle, one_line, tracefs, zlib};
 use crate::target::Library;
 
 const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -101,7 +101,7 @@ fn try_tracefs() -> Result<Tracefs> {
 /// Loads and attaches everything.
 fn try_probes() -> Result<(bool, Result<()>)> {
     let options =
-        Options { ring_bytes: SMALL_RING_BYTES, debug: false, zlib: false, malloc: false };
+        Options { ring_bytes: SMALL_RING_BYTES, debug: false, zlib: false, blocks: Blocks::None };
     let mut probes = Probes::load(options)?;
     probes.attach()?;
     let tells_code_maps = probes.tells_code_maps();

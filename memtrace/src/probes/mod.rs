@@ -38,7 +38,8 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
-use memtrace_common::{KernelOffsets, Kind, N_SHADOWS, TargetFlags};
+use memtrace_common::{KernelOffsets, Kind, N_SHADOWS, THREAD_BYTES, Tally, TargetFlags};
+use zerocopy::FromBytes;
 
 pub use counters::Counters;
 pub use obstacle::{Obstacle, is_refusal, one_line};
@@ -85,8 +86,23 @@ pub struct Options {
     pub debug: bool,
     /// Whether zlib's own functions are probed beside the JDK's.
     pub zlib: bool,
-    /// Whether allocators' functions are probed.
-    pub malloc: bool,
+    /// Which blocks of allocators are told of.
+    pub blocks: Blocks,
+}
+
+/// Which blocks of allocators are told of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blocks {
+    /// None: allocators' functions are not probed.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// One for each so many bytes, on average and by chance; all are added up.
+    Samples {
+        /// Bytes between two of them.
+        mean_bytes: u64,
+    },
 }
 
 /// The kernel side. Dropping it detaches everything.
@@ -123,12 +139,17 @@ impl Probes {
         let btf = Btf::from_sys_fs().context("failed to read the kernel's type information")?;
         let offsets = Offsets(kernel_offsets::read()?);
         let wake_at_bytes = u64::from(options.ring_bytes / 16);
+        let malloc_rate_bytes = match options.blocks {
+            Blocks::Samples { mean_bytes } => mean_bytes,
+            Blocks::None | Blocks::All => 0,
+        };
         let log_level: u8 = if options.debug { log::Level::Debug as u8 } else { 0 };
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&btf))
             .map_max_entries("EVENTS", options.ring_bytes)
             .override_global("KERNEL", &offsets, true)
             .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
+            .override_global("MALLOC_RATE_BYTES", &malloc_rate_bytes, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .context("failed to load the kernel side")?;
@@ -281,9 +302,23 @@ impl Probes {
         Ok(sites.len())
     }
 
+    /// What of the threads' blocks has not been told when everything is detached, where only samples are told of one by
+    /// one.
+    pub fn tallies(&self) -> Vec<(u32, Tally)> {
+        let Some(map) = self.ebpf.map("THREADS") else { return Vec::new() };
+        let Ok(threads) = aya::maps::HashMap::<_, u32, Thread>::try_from(map) else {
+            return Vec::new();
+        };
+        let tally = |(tid, Thread(bytes)): (u32, Thread)| {
+            let (tally, _) = Tally::read_from_prefix(&bytes).ok()?;
+            (tally.tgid != 0).then_some((tid, tally))
+        };
+        threads.iter().filter_map(Result::ok).filter_map(tally).collect()
+    }
+
     /// Whether allocators' functions are to be probed.
     pub fn wants_allocators(&self) -> bool {
-        self.options.malloc
+        self.options.blocks != Blocks::None
     }
 
     /// Whether the file of this device and inode was looked at for process `tgid`.
@@ -433,6 +468,14 @@ struct Offsets(KernelOffsets);
 
 // SAFETY: 64-bit integers only, no padding, any bytes are valid.
 unsafe impl aya::Pod for Offsets {}
+
+/// What the kernel side remembers of a thread, as bytes of a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Thread([u8; THREAD_BYTES]);
+
+// SAFETY: bytes.
+unsafe impl aya::Pod for Thread {}
 
 /// [`TargetFlags`] as bytes for a map.
 #[derive(Clone, Copy)]

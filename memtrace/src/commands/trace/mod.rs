@@ -23,7 +23,7 @@ use anyhow::{Context, anyhow};
 
 use self::{follow::follow, inputs::Inputs, records::Records, session::Session};
 use super::{
-    args::{Malloc, TraceArgs},
+    args::TraceArgs,
     clock,
     failure::Failure,
     jstack::{self, SavedNames},
@@ -69,7 +69,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         ring_bytes: RING_BYTES,
         debug: args.outputs.verbose >= 2,
         zlib: args.zlib,
-        malloc: args.malloc != Malloc::Off,
+        blocks: args.blocks(),
     };
     let mut probes = Probes::load(options)?;
     // A command's children belong to it; whoever attaches decides.
