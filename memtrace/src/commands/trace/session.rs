@@ -302,14 +302,14 @@ impl Session {
         }
         let stack = match (event.kind.has_stack(), event.is_short) {
             (true, false) => self.resolve(&event),
-            (true, true) => {
-                self.behind.left_out(header.exit_ns);
-                StackId::LEFT_OUT
-            }
+            (true, true) => StackId::LEFT_OUT,
             (false, _) => StackId::NOT_KEPT,
         };
         for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
             let what = self.complete(header, what);
+            if event.is_short && matches!(what, What::Alloc { .. }) {
+                self.behind.left_out(header.exit_ns);
+            }
             let time_ns = self.reading.map_or(time_ns, |it| it.effect_ns(header, time_ns));
             let (tgid, tid) = (header.tgid, header.tid);
             self.window
