@@ -69,7 +69,7 @@ pub enum Freeing {
     Realloc,
 }
 
-/// What happened. Addresses and lengths are whole pages.
+/// What happened. Addresses and lengths are whole pages. The order is that of the trace file: what is new comes last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum What {
     /// Memory was mapped, in place of what was there.
@@ -160,22 +160,6 @@ pub enum What {
         /// Its address.
         address: u64,
     },
-    /// An allocator handed out a block.
-    Alloc {
-        /// By which function.
-        by: Allocation,
-        /// Its address, never 0.
-        addr: u64,
-        /// Bytes that were asked for.
-        size: u64,
-    },
-    /// A block was given back to its allocator.
-    Free {
-        /// Its address, never 0.
-        addr: u64,
-        /// By what: `free`, C++'s operators delete, or a realloc, whose other half is an [`What::Alloc`].
-        by: Freeing,
-    },
     /// A thread began.
     ThreadStart {
         /// Its id.
@@ -196,6 +180,22 @@ pub enum What {
         ended: bool,
         /// The exit code as wait(2) has it.
         code: u32,
+    },
+    /// An allocator handed out a block.
+    Alloc {
+        /// By which function.
+        by: Allocation,
+        /// Its address, never 0.
+        addr: u64,
+        /// Bytes that were asked for.
+        size: u64,
+    },
+    /// A block was given back to its allocator.
+    Free {
+        /// Its address, never 0.
+        addr: u64,
+        /// By what: `free`, C++'s operators delete, or a realloc, whose other half is an [`What::Alloc`].
+        by: Freeing,
     },
 }
 

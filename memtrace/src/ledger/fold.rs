@@ -23,9 +23,10 @@ impl Ledger {
     /// For each thread, whether something that it obtained or opened is still there.
     fn holders(&self) -> Vec<bool> {
         let mut holders = vec![false; self.threads.all().len()];
-        for total in self.totals.all() {
+        for (total, blocks) in self.totals.with_blocks() {
             if let Some(holds) = holders.get_mut(total.thread as usize) {
                 *holds |= total.mapped_live_bytes > 0 || total.streams_live > 0;
+                *holds |= blocks.malloc_live > 0;
             }
         }
         holders
@@ -39,6 +40,7 @@ impl Ledger {
             moving.values_mut().flatten().for_each(|piece| piece.renumber(&new_totals));
         }
         self.streams.renumber(new_threads, &new_totals);
+        self.blocks.renumber(&new_totals);
         for ((opener, ender), n) in std::mem::take(&mut self.ended_by) {
             *self.ended_by.entry((at(new_threads, opener), at(new_threads, ender))).or_default() +=
                 n;
@@ -54,7 +56,7 @@ pub(super) fn at(new: &[u32], index: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use crate::{
-        ledger::{Event, Ledger, Metric, NameFrom, StreamKind, What},
+        ledger::{Allocation, Event, Freeing, Ledger, Metric, NameFrom, StreamKind, What},
         stacks::StackId,
     };
 
@@ -71,9 +73,11 @@ mod tests {
         ledger.name_thread(1, tid, name.as_bytes(), NameFrom::Comm);
         ledger.apply(&event(tid, What::Mmap { addr, len: PAGE, access: true }));
         ledger.apply(&event(tid, What::StreamInit { kind, address: addr }));
+        ledger.apply(&event(tid, What::Alloc { by: Allocation::Malloc, addr, size: 24 }));
         if gives_back {
             ledger.apply(&event(1, What::Munmap { addr, len: PAGE }));
             ledger.apply(&event(tid, What::StreamEnd { kind, address: addr }));
+            ledger.apply(&event(tid, What::Free { addr, by: Freeing::Free }));
         }
         ledger.apply(&event(tid, What::Exit { ended: false, code: 0 }));
     }
@@ -93,20 +97,24 @@ mod tests {
                 (ledger.sum(Metric::MappedLive), ledger.sum(Metric::InflatersLive)),
                 (PAGE, 1)
             );
+            assert_eq!(ledger.sum(Metric::MallocLive), 24);
             let rows = ledger.by_thread();
             let row = |tid| rows.iter().find(|row| row.thread.tid == tid).unwrap();
             assert_eq!((row(2).mapped_live_bytes, row(2).inflaters_live), (PAGE, 1));
+            assert_eq!(row(2).blocks.malloc_live_bytes, 24);
             assert_eq!((row(3).mapped_bytes, row(3).thread.name.as_slice()), (PAGE, &b"late"[..]));
             assert!(rows.len() <= 20_000, "{}", rows.len());
             // Nothing is lost from the sums, and it is told how many are together.
             assert_eq!(ledger.sum(Metric::Mapped), u64::from(N + 2) * PAGE);
+            assert_eq!(ledger.sum(Metric::Malloc), u64::from(N + 2) * 24);
             assert_eq!(ledger.ended_by().iter().map(|row| row.2).sum::<u64>(), u64::from(N + 1));
             let grouped = ledger.counts().threads_grouped;
             let n_single = rows.iter().filter(|row| row.thread.tid > 1).count() as u64;
             assert_eq!(grouped + n_single, u64::from(N + 2));
             // What the first one left behind is given back late.
             ledger.apply(&event(1, What::Munmap { addr: 2 * PAGE, len: PAGE }));
-            assert_eq!(ledger.sum(Metric::MappedLive), 0);
+            ledger.apply(&event(2, What::Free { addr: 2 * PAGE, by: Freeing::Free }));
+            assert_eq!((ledger.sum(Metric::MappedLive), ledger.sum(Metric::MallocLive)), (0, 0));
         }
     }
 }

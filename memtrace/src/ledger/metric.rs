@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::Total;
+use super::{BlockTotal, Total};
 
 /// What is counted per stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -16,6 +16,10 @@ pub enum Metric {
     Inflaters,
     /// Those of them that were not ended.
     InflatersLive,
+    /// Bytes asked from an allocator.
+    Malloc,
+    /// Those of them that were not freed.
+    MallocLive,
 }
 
 /// What a metric's values are.
@@ -34,17 +38,25 @@ pub enum UnknownMetric {
     #[error("metric {0} is not measured by this version")]
     NotMeasured(String),
     /// It is no metric at all.
-    #[error("`{0}` is no metric; write mapped, mapped-live, inflaters or inflaters-live")]
+    #[error(
+        "`{0}` is no metric; write mapped, mapped-live, inflaters, inflaters-live, malloc or malloc-live"
+    )]
     NoMetric(String),
 }
 
 /// Metrics that have a name already but no measurement yet.
-const NOT_MEASURED: [&str; 4] = ["touched", "malloc", "malloc-live", "retained"];
+const NOT_MEASURED: [&str; 2] = ["touched", "retained"];
 
 impl Metric {
     /// All of them, the most usual first.
-    pub const ALL: [Metric; 4] =
-        [Metric::Mapped, Metric::MappedLive, Metric::Inflaters, Metric::InflatersLive];
+    pub const ALL: [Metric; 6] = [
+        Metric::Mapped,
+        Metric::MappedLive,
+        Metric::Inflaters,
+        Metric::InflatersLive,
+        Metric::Malloc,
+        Metric::MallocLive,
+    ];
 
     /// The name that users type.
     pub fn name(self) -> &'static str {
@@ -53,32 +65,44 @@ impl Metric {
             Metric::MappedLive => "mapped-live",
             Metric::Inflaters => "inflaters",
             Metric::InflatersLive => "inflaters-live",
+            Metric::Malloc => "malloc",
+            Metric::MallocLive => "malloc-live",
         }
     }
 
     /// What its values are.
     pub fn unit(self) -> Unit {
         match self {
-            Metric::Mapped | Metric::MappedLive => Unit::Bytes,
+            Metric::Mapped | Metric::MappedLive | Metric::Malloc | Metric::MallocLive => {
+                Unit::Bytes
+            }
             Metric::Inflaters | Metric::InflatersLive => Unit::Count,
         }
     }
 
-    /// Its value in `total`.
-    pub fn of(self, total: &Total) -> u64 {
+    /// Whether it counts blocks of an allocator, which few traces have.
+    pub fn is_malloc(self) -> bool {
+        matches!(self, Metric::Malloc | Metric::MallocLive)
+    }
+
+    /// Its value in `total`, which has these blocks.
+    pub(super) fn of(self, total: &Total, blocks: &BlockTotal) -> u64 {
         match self {
             Metric::Mapped => total.mapped_bytes,
             Metric::MappedLive => total.mapped_live_bytes,
             Metric::Inflaters => total.streams,
             Metric::InflatersLive => total.streams_live,
+            Metric::Malloc => blocks.malloc_bytes,
+            Metric::MallocLive => blocks.malloc_live_bytes,
         }
     }
 
     /// How many calls of `total` it counts, those too whose result is gone again.
-    pub(super) fn n_events(self, total: &Total) -> u64 {
-        match self.unit() {
-            Unit::Bytes => total.n_events.saturating_sub(total.streams),
-            Unit::Count => total.streams,
+    pub(super) fn n_events(self, total: &Total, blocks: &BlockTotal) -> u64 {
+        match self {
+            Metric::Mapped | Metric::MappedLive => total.n_events.saturating_sub(total.streams),
+            Metric::Inflaters | Metric::InflatersLive => total.streams,
+            Metric::Malloc | Metric::MallocLive => blocks.mallocs,
         }
     }
 }
@@ -126,10 +150,10 @@ mod tests {
         // (what was typed, what is said)
         let cases = [
             ("touched", "metric touched is not measured by this version"),
-            ("malloc-live", "metric malloc-live is not measured by this version"),
+            ("retained", "metric retained is not measured by this version"),
             (
                 "Mapped",
-                "`Mapped` is no metric; write mapped, mapped-live, inflaters or inflaters-live",
+                "`Mapped` is no metric; write mapped, mapped-live, inflaters, inflaters-live, malloc or malloc-live",
             ),
         ];
         for (typed, said) in cases {

@@ -1,10 +1,14 @@
-//! Who obtained memory, who holds it, who opened and ended zlib streams: by stack and thread.
+//! Who obtained memory, who holds it, whose blocks live, who opened and ended zlib streams: by stack and thread.
 //!
 //! The ledger is a plain state machine: events go in through [`Ledger::apply`], totals come out. It performs no I/O,
 //! reads no clock and cannot fail, and knows no allocator, so a test is a list of events and a number.
 
+mod block_table;
+mod blocks;
 mod event;
 mod fold;
+mod leaks;
+mod live_over_time;
 mod meaning;
 mod metric;
 mod process;
@@ -18,14 +22,18 @@ mod totals;
 use memtrace_common::{Kind, N_KINDS};
 use rustc_hash::FxHashMap;
 
+pub use blocks::BlockCounts;
 pub use event::{Allocation, Event, Freeing, StreamKind, What};
+pub use leaks::{StackBlocks, TAIL_PERCENT, Trend};
 pub use meaning::{Meaning, Steps};
 pub use metric::{Metric, Unit, UnknownMetric};
 pub use rss::{Rss, Sample};
 pub use summary::{EndedBy, StackRow, ThreadRow};
 pub use threads::{NameFrom, Thread};
-pub use totals::{Total, Totals};
+pub use totals::{BlockTotal, Total, Totals};
 
+use blocks::{Blocks, Handed, Origin, Returned};
+use live_over_time::LiveOverTime;
 use process::{Process, Unowned};
 use regions::Given;
 use streams::{Ended, Open, Streams};
@@ -73,6 +81,8 @@ pub struct Ledger {
     threads: Threads,
     totals: Totals,
     streams: Streams,
+    blocks: Blocks,
+    live_over_time: LiveOverTime,
     /// Streams ended, by the threads that opened and that ended them.
     ended_by: FxHashMap<(u32, u32), u64>,
     n_by_kind: ByKind,
@@ -114,6 +124,8 @@ impl Ledger {
             self.threads.count_event(thread);
         }
         match event.what {
+            What::Alloc { addr, size, .. } => self.alloc(event, thread, addr, size),
+            What::Free { addr, by } => self.free(event, thread, addr, by),
             What::StreamInit { kind, address } => self.stream_init(event, thread, kind, address),
             What::StreamEnd { kind, address } => self.stream_end(event, thread, kind, address),
             What::ThreadStart { tid } => {
@@ -182,6 +194,11 @@ impl Ledger {
         }
     }
 
+    /// The blocks of allocators.
+    pub fn blocks(&self) -> BlockCounts {
+        self.blocks.counts()
+    }
+
     /// Resident bytes over time.
     pub fn rss(&self) -> &Rss {
         &self.rss
@@ -219,6 +236,20 @@ impl Ledger {
                 (None, Unowned::Inherited) => {}
             }
         }
+    }
+
+    fn alloc(&mut self, event: &Event, thread: u32, address: u64, size: u64) {
+        self.note_live(event.time_ns);
+        let owner = self.totals.index(thread, event.stack);
+        let block = Handed { tgid: event.tgid, address, size, owner };
+        self.blocks.begin(&mut self.totals, block, event.time_ns);
+    }
+
+    fn free(&mut self, event: &Event, thread: u32, address: u64, by: Freeing) {
+        self.note_live(event.time_ns);
+        let goes_on = by == Freeing::Realloc;
+        let block = Returned { tgid: event.tgid, address, thread, goes_on };
+        self.blocks.end(&mut self.totals, block, event.time_ns);
     }
 
     fn stream_init(&mut self, event: &Event, thread: u32, kind: StreamKind, address: u64) {
@@ -261,6 +292,7 @@ impl Ledger {
         }
         let process = self.processes.entry(event.tgid).or_default().forked();
         self.processes.insert(child, process);
+        self.blocks.renew(&mut self.totals, child, Origin::Inherited);
         self.threads.begin(child, child, Some(event.tid));
     }
 
@@ -279,6 +311,7 @@ impl Ledger {
             // What the process that was asked for held at its end is its answer: it stays counted as live.
             self.processes.remove(&event.tgid);
             self.streams.close_process(event.tgid);
+            self.blocks.leave_behind(event.tgid);
         }
     }
 
@@ -293,13 +326,15 @@ impl Ledger {
         self.end_threads(event.tgid, Some(event.tid));
         let is_child = self.end_image(event);
         self.processes.insert(event.tgid, Process::new(is_child));
+        self.blocks.renew(&mut self.totals, event.tgid, Origin::Nowhere);
     }
 
-    /// The memory and the streams of an image are gone with it; tells whether it was a child's.
+    /// The memory, the streams and the blocks of an image are gone with it; tells whether it was a child's.
     fn end_image(&mut self, event: &Event) -> bool {
         for open in self.streams.close_process(event.tgid) {
             self.totals.end(open.owner);
         }
+        self.blocks.clear(&mut self.totals, event.tgid);
         let Some(mut process) = self.processes.remove(&event.tgid) else { return false };
         let unowned = process.unowned(event.time_ns);
         self.give_back(process.regions.clear(), unowned);

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use super::{Ledger, Metric, Thread};
+use super::{BlockTotal, Ledger, Metric, Thread};
 use crate::stacks::StackId;
 
 /// What a thread did.
@@ -21,6 +21,8 @@ pub struct ThreadRow<'l> {
     pub inflaters: u64,
     /// Those of them that were not ended.
     pub inflaters_live: u64,
+    /// Blocks that it asked for, and what became of them.
+    pub blocks: BlockTotal,
     /// Who ended the others, the thread that ended the most first.
     pub ended_by: Vec<EndedBy<'l>>,
 }
@@ -47,14 +49,17 @@ pub struct StackRow {
     pub value: u64,
     /// Calls that the metric counts, those too whose result is gone again.
     pub n_events: u64,
+    /// Live blocks of an allocator.
+    pub n_live_blocks: u64,
 }
 
 impl Ledger {
     /// All threads that were seen, the one that mapped the most first.
     pub fn by_thread(&self) -> Vec<ThreadRow<'_>> {
         let mut rows: Vec<_> = self.threads().iter().map(ThreadRow::of).collect();
-        for total in self.totals() {
+        for (total, blocks) in self.totals.with_blocks() {
             let Some(row) = rows.get_mut(total.thread as usize) else { continue };
+            row.blocks.add(&blocks);
             add(&mut row.mapped_bytes, total.mapped_bytes);
             add(&mut row.mapped_live_bytes, total.mapped_live_bytes);
             add(&mut row.inflaters, total.streams);
@@ -76,14 +81,15 @@ impl Ledger {
     /// Where the values of `metric` are from, the largest first.
     pub fn by_stack(&self, metric: Metric) -> Vec<StackRow> {
         let mut rows: Vec<_> = self
-            .totals()
-            .iter()
-            .filter(|total| metric.of(total) > 0)
-            .map(|total| StackRow {
+            .totals
+            .with_blocks()
+            .filter(|(total, blocks)| metric.of(total, blocks) > 0)
+            .map(|(total, blocks)| StackRow {
                 thread: total.thread,
                 stack: total.stack,
-                value: metric.of(total),
-                n_events: metric.n_events(total),
+                value: metric.of(total, &blocks),
+                n_events: metric.n_events(total, &blocks),
+                n_live_blocks: blocks.malloc_live,
             })
             .collect();
         rows.sort_by_key(|row| (Reverse(row.value), row.thread, row.stack));
@@ -92,15 +98,16 @@ impl Ledger {
 
     /// The value of `metric` in all.
     pub fn sum(&self, metric: Metric) -> u64 {
-        self.totals().iter().fold(0, |sum, total| sum.saturating_add(metric.of(total)))
+        let values = self.totals.with_blocks().map(|(total, blocks)| metric.of(total, &blocks));
+        values.fold(0, u64::saturating_add)
     }
 
     /// The thread with the largest value of `metric`, and the value; `None` where nothing was counted.
     pub fn top_thread(&self, metric: Metric) -> Option<(&Thread, u64)> {
         let mut values = vec![0; self.threads().len()];
-        for total in self.totals() {
+        for (total, blocks) in self.totals.with_blocks() {
             if let Some(value) = values.get_mut(total.thread as usize) {
-                add(value, metric.of(total));
+                add(value, metric.of(total, &blocks));
             }
         }
         let (index, &value) = values.iter().enumerate().rev().max_by_key(|&(_, value)| value)?;
@@ -126,6 +133,7 @@ impl<'l> ThreadRow<'l> {
             mapped_live_bytes: 0,
             inflaters: 0,
             inflaters_live: 0,
+            blocks: BlockTotal::default(),
             ended_by: Vec::new(),
         }
     }

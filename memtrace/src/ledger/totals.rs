@@ -1,4 +1,4 @@
-//! What was obtained, by thread and stack.
+//! What was obtained and handed out, by thread and stack.
 
 use rustc_hash::FxHashMap;
 
@@ -27,6 +27,42 @@ pub struct Total {
     pub streams_live: u64,
 }
 
+/// The blocks that an allocator handed out to one thread at one stack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockTotal {
+    /// Blocks handed out.
+    pub mallocs: u64,
+    /// Bytes that were asked for with them.
+    pub malloc_bytes: u64,
+    /// Those of the blocks that are live.
+    pub malloc_live: u64,
+    /// Bytes of those.
+    pub malloc_live_bytes: u64,
+    /// Those of the blocks that were seen given back, moved or resized.
+    pub freed: u64,
+    /// Those of them that another thread gave back.
+    pub freed_by_other: u64,
+    /// How long they lived together, in ticks.
+    pub(super) life_ticks: u64,
+}
+
+impl BlockTotal {
+    /// Adds what another has.
+    pub fn add(&mut self, other: &BlockTotal) {
+        for (sum, value) in [
+            (&mut self.mallocs, other.mallocs),
+            (&mut self.malloc_bytes, other.malloc_bytes),
+            (&mut self.malloc_live, other.malloc_live),
+            (&mut self.malloc_live_bytes, other.malloc_live_bytes),
+            (&mut self.freed, other.freed),
+            (&mut self.freed_by_other, other.freed_by_other),
+            (&mut self.life_ticks, other.life_ticks),
+        ] {
+            *sum = sum.saturating_add(value);
+        }
+    }
+}
+
 impl Total {
     fn add(&mut self, other: &Total) {
         for (sum, value) in [
@@ -45,6 +81,8 @@ impl Total {
 #[derive(Debug, Default)]
 pub struct Totals {
     all: Vec<Total>,
+    /// The blocks of the totals, by the same index: apart, because most traces have none, and shorter than that.
+    blocks: Vec<BlockTotal>,
     by_key: FxHashMap<(u32, StackId), u32>,
     /// Events of pairs that were not kept apart.
     pub(super) n_grouped: u64,
@@ -53,6 +91,21 @@ pub struct Totals {
 impl Totals {
     pub(super) fn all(&self) -> &[Total] {
         &self.all
+    }
+
+    /// The blocks of the total at `index`.
+    pub(super) fn blocks(&self, index: usize) -> BlockTotal {
+        self.blocks.get(index).copied().unwrap_or_default()
+    }
+
+    /// All totals, each with its blocks.
+    pub(super) fn with_blocks(&self) -> impl Iterator<Item = (&Total, BlockTotal)> {
+        self.all.iter().enumerate().map(|(index, total)| (total, self.blocks(index)))
+    }
+
+    /// The thread of the total at `index`.
+    pub(super) fn thread(&self, index: u32) -> Option<u32> {
+        self.all.get(index as usize).map(|total| total.thread)
     }
 
     /// The index of the total of `thread` at `stack`.
@@ -82,13 +135,17 @@ impl Totals {
     pub(super) fn fold(&mut self, new_threads: &[u32]) -> Vec<u32> {
         self.by_key.clear();
         let mut new = Vec::with_capacity(self.all.len());
-        for mut total in std::mem::take(&mut self.all) {
+        let blocks = std::mem::take(&mut self.blocks);
+        for (old, mut total) in std::mem::take(&mut self.all).into_iter().enumerate() {
             total.thread = at(new_threads, total.thread);
             let next = self.all.len() as u32;
             let index = *self.by_key.entry((total.thread, total.stack)).or_insert(next);
             match self.all.get_mut(index as usize) {
                 Some(known) => known.add(&total),
                 None => self.all.push(total),
+            }
+            if let Some(blocks) = blocks.get(old) {
+                self.blocks_mut(index).add(blocks);
             }
             new.push(index);
         }
@@ -133,14 +190,51 @@ impl Totals {
         self.drop_if_empty(index);
     }
 
+    /// A block is handed out; one that is not kept is never live.
+    pub(super) fn hand_out(&mut self, index: u32, bytes: u64, is_kept: bool) {
+        let blocks = self.blocks_mut(index);
+        blocks.mallocs += 1;
+        blocks.malloc_bytes = blocks.malloc_bytes.saturating_add(bytes);
+        if is_kept {
+            blocks.malloc_live += 1;
+            blocks.malloc_live_bytes = blocks.malloc_live_bytes.saturating_add(bytes);
+        }
+    }
+
+    /// A block is live no more, however it ended.
+    pub(super) fn take_off(&mut self, index: u32, bytes: u64) {
+        let blocks = self.blocks_mut(index);
+        blocks.malloc_live = blocks.malloc_live.saturating_sub(1);
+        blocks.malloc_live_bytes = blocks.malloc_live_bytes.saturating_sub(bytes);
+    }
+
+    /// A block that was taken off was given back after `ticks`.
+    pub(super) fn free(&mut self, index: u32, ticks: u64, by_other: bool) {
+        let blocks = self.blocks_mut(index);
+        blocks.freed += 1;
+        blocks.freed_by_other += u64::from(by_other);
+        blocks.life_ticks = blocks.life_ticks.saturating_add(ticks);
+    }
+
+    fn blocks_mut(&mut self, index: u32) -> &mut BlockTotal {
+        let index = index as usize;
+        if index >= self.blocks.len() {
+            self.blocks.resize_with(index + 1, BlockTotal::default);
+        }
+        &mut self.blocks[index]
+    }
+
     /// Nothing refers to a total that nothing was obtained at; one that others follow keeps its number.
     fn drop_if_empty(&mut self, index: u32) {
         let is_last = index as usize + 1 == self.all.len();
+        let is_empty =
+            |total: &&Total| total.n_events == 0 && self.blocks(index as usize).mallocs == 0;
         if let Some(&Total { thread, stack, .. }) =
-            self.all.get(index as usize).filter(|total| is_last && total.n_events == 0)
+            self.all.get(index as usize).filter(is_empty).filter(|_| is_last)
             && stack != StackId::NOT_KEPT
         {
             self.all.pop();
+            self.blocks.truncate(self.all.len());
             self.by_key.remove(&(thread, stack));
         }
     }

@@ -58,6 +58,8 @@ pub fn counted(metric: Metric) -> &'static str {
         Metric::MappedLive => "bytes mapped and not given back",
         Metric::Inflaters => "Inflaters and Deflaters opened",
         Metric::InflatersLive => "Inflaters and Deflaters not ended",
+        Metric::Malloc => "bytes allocated",
+        Metric::MallocLive => "bytes allocated and not freed",
     }
 }
 

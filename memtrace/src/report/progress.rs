@@ -30,6 +30,9 @@ fn head(recording: &Recording) -> String {
         parts.push(format!("RSS {} MiB{}", mib(now), growth(recording, now)));
     }
     parts.push(format!("mapped {}", units::bytes(ledger.sum(Metric::Mapped))));
+    if recording.malloc.is_some() {
+        parts.push(format!("malloc {} live", units::bytes(ledger.blocks().live_bytes)));
+    }
     let opened = ledger.sum(Metric::Inflaters);
     if opened > 0 {
         let open = units::count(ledger.sum(Metric::InflatersLive));
@@ -65,7 +68,7 @@ fn top(recording: &Recording, room: usize) -> Option<String> {
 mod tests {
     use super::*;
     use crate::{
-        report::sample::{S, recording, with_hostile_names},
+        report::sample::{S, recording, with_blocks, with_hostile_names},
         trace::Record,
     };
 
@@ -92,6 +95,13 @@ mod tests {
                 )
             );
         }
+    }
+
+    /// What is live of malloc's is told where it was measured.
+    #[test]
+    fn blocks() {
+        let line = progress(&with_blocks(), 200);
+        assert!(line.contains("  mapped 4.1 MiB  malloc 6.1 MiB live  5 Inflaters"), "{line}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Recordings that the tests of the outputs share, put together record by record.
 
 use crate::{
-    ledger::{Before, Event, NameFrom, Sample, StreamKind, What},
+    ledger::{Allocation, Before, Event, Freeing, NameFrom, Sample, StreamKind, What},
     stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
-    trace::{End, Jvm, Record, Recording, Target, ThreadName, Why},
+    trace::{End, Jvm, Malloc, Record, Recording, Target, ThreadName, Why},
 };
 
 pub(super) const S: u64 = 1_000_000_000;
@@ -128,6 +128,25 @@ pub(super) fn recording() -> Recording {
     ];
     let records = about.into_iter().chain(stacks()).chain(names).chain(events()).chain(after);
     records.for_each(|record| recording.apply(record));
+    recording
+}
+
+/// The same, with the calls of malloc: the cleaner leaks, `main` holds and throws away.
+pub(super) fn with_blocks() -> Recording {
+    let mut recording = recording();
+    recording.apply(Record::Malloc(Malloc::Exact));
+    let alloc = |at_ns, tid, stack, addr, size| {
+        event(at_ns, tid, stack, What::Alloc { by: Allocation::Malloc, addr, size })
+    };
+    let free = |at_ns, tid, addr| event(at_ns, tid, 0, What::Free { addr, by: Freeing::Free });
+    let mut records = vec![alloc(S, PID, 1, 1 << 20, 3 << 20), free(S, PID, 0x10)];
+    for n in 1..=80 {
+        let (at_ns, addr) = (S + n * S / 10, n << 8);
+        records.push(alloc(at_ns, CLEANER, 3, addr, 40_000));
+        records.push(alloc(at_ns, PID, 4, addr + 16, 1000));
+        records.push(free(at_ns, if n == 7 { CLEANER } else { PID }, addr + 16));
+    }
+    records.into_iter().for_each(|record| recording.apply(record));
     recording
 }
 

@@ -55,7 +55,11 @@ impl Bounds {
             Record::Event(event) => within_ids(&ids_of(event)),
             Record::ThreadName(ThreadName { tgid, tid, .. }) => within_ids(&[*tgid, *tid]),
             Record::Before((tgid, _)) => within_ids(&[*tgid]),
-            Record::Target(_) | Record::Sample(_) | Record::Note(_) | Record::End(_) => Ok(()),
+            Record::Target(_)
+            | Record::Sample(_)
+            | Record::Note(_)
+            | Record::End(_)
+            | Record::Malloc(_) => Ok(()),
         }
     }
 }

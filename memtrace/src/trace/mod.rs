@@ -11,7 +11,7 @@ mod recording;
 mod writer;
 
 pub use reader::{Outcome, ReadError, read};
-pub use record::{End, Jvm, Record, Target, ThreadName, Why};
+pub use record::{End, Jvm, Malloc, Record, Target, ThreadName, Why};
 pub use recording::{Recording, StackCounts};
 pub use writer::{Writer, header};
 

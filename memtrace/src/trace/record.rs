@@ -42,6 +42,18 @@ pub struct ThreadName {
     pub from: NameFrom,
 }
 
+/// How an allocator's calls are traced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Malloc {
+    /// Each call.
+    Exact,
+    /// Some calls, by chance.
+    Sampled {
+        /// Bytes between two of them, on average.
+        mean_bytes: u64,
+    },
+}
+
 /// Why a trace ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
@@ -129,4 +141,6 @@ records! {
     Note(String) = 11,
     /// The trace is complete.
     End(End) = 12,
+    /// Calls of allocators are traced; told at the begin, not at all where they are not.
+    Malloc(Malloc) = 13,
 }

@@ -5,7 +5,7 @@ use crate::{
     stacks::{Frame, FrameId, Quality, Stack, StackId},
 };
 
-use super::record::{End, Record, Target};
+use super::record::{End, Malloc, Record, Target};
 
 /// Losses of something about an event, not of the event.
 const DEGRADED: [&str; 5] =
@@ -38,6 +38,8 @@ pub struct Recording {
     pub target: Target,
     /// What of the kernel was used.
     pub features: Vec<String>,
+    /// How calls of allocators were traced; `None` if they were not.
+    pub malloc: Option<Malloc>,
     /// Who obtained memory and who holds it.
     pub ledger: Ledger,
     /// Frames by number.
@@ -82,6 +84,7 @@ impl Recording {
             Record::Failed(failed) => self.failed = failed,
             Record::Note(note) => self.note(note),
             Record::End(end) => self.end = Some(end),
+            Record::Malloc(malloc) => self.malloc = Some(malloc),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{io, ops::ControlFlow, time::Instant};
 
 use super::*;
 use crate::{
-    ledger::{Before, Event, NameFrom, Sample, StreamKind, What},
+    ledger::{Allocation, Before, Event, Freeing, Metric, NameFrom, Sample, StreamKind, What},
     report,
     stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
 };
@@ -40,6 +40,9 @@ fn records() -> Vec<Record> {
         }),
         event(What::Mmap { addr: 4096, len: 8192, access: true }),
         event(What::StreamInit { kind: StreamKind::Inflater, address: 77 }),
+        Record::Malloc(Malloc::Sampled { mean_bytes: 512 << 10 }),
+        event(What::Alloc { by: Allocation::Malloc, addr: 16, size: 24 }),
+        event(What::Free { addr: 16, by: Freeing::Free }),
         event(What::Exit { ended: true, code: 256 }),
         Record::Sample(Sample { time_ns: 10, rss_bytes: 5, swap_bytes: 6 }),
         Record::Losses(vec![("ring_full".into(), 3)]),
@@ -189,6 +192,45 @@ fn hostile_numbers() {
     recording.apply(Record::Event(Event { time_ns: 0, tgid: 0, tid: 0, stack: StackId(77), what }));
     assert_eq!(recording.frames_of(StackId(0)).count(), 0);
     assert_eq!(recording.stack_counts.broken, 2);
+}
+
+/// Blocks of any number, at any time, end in a report.
+#[test]
+fn hostile_blocks() {
+    let mut recording = Recording::default();
+    recording.apply(Record::Malloc(Malloc::Exact));
+    let numbers = [0, 1, 1 << 32, 1 << 56, 1 << 63, u64::MAX];
+    for time_ns in [u64::MAX, 0, 1 << 40, u64::MAX - 1, u64::MAX] {
+        for addr in numbers {
+            for size in numbers {
+                let alloc = What::Alloc { by: Allocation::Calloc, addr, size };
+                let free = What::Free { addr: size, by: Freeing::OperatorDelete };
+                for what in [alloc, alloc, free] {
+                    let (tgid, tid, stack) = (addr as u32, size as u32, StackId(size as u32));
+                    recording.apply(Record::Event(Event { time_ns, tgid, tid, stack, what }));
+                }
+            }
+        }
+    }
+    let text = report::text_by(&recording, Metric::MallocLive, false);
+    assert!(text.contains("16.0 EiB allocated in 360 blocks"), "{text}");
+    report::json::write(&recording, io::sink()).unwrap();
+}
+
+/// What happens has the number in a file that it always had.
+#[test]
+fn numbers_of_what_happens() {
+    let cases = [
+        (What::Mmap { addr: 0, len: 0, access: true }, 0),
+        (What::StreamEnd { kind: StreamKind::Inflater, address: 0 }, 11),
+        (What::ThreadStart { tid: 0 }, 12),
+        (What::Exit { ended: true, code: 0 }, 15),
+        (What::Alloc { by: Allocation::Malloc, addr: 0, size: 0 }, 16),
+        (What::Free { addr: 0, by: Freeing::Free }, 17),
+    ];
+    for (what, number) in cases {
+        assert_eq!(postcard::to_allocvec(&what).unwrap()[0], number, "{what:?}");
+    }
 }
 
 /// What there is too much of stops the reading where it is; what came before was taken.

@@ -3,6 +3,7 @@
 //! In: a recording, at its end or under way. Out: one JSON document; sizes are bytes, times seconds, counts whole
 //! numbers. What was not measured is absent. Keys may be added within a schema number; a change of meaning changes it.
 
+mod blocks;
 mod layout;
 mod shape;
 mod threads;

@@ -10,6 +10,7 @@ use super::super::{
     room::{LEFT_OUT, Room},
     units,
 };
+use super::blocks::{Blocks, BlocksOfStack, BlocksOfThread, Trends};
 use crate::{
     ledger::{EndedBy, Metric, Sample, StackRow, ThreadRow},
     stacks::Frame,
@@ -72,6 +73,8 @@ struct Trace<'r> {
     unmatched: Vec<(&'r str, u64)>,
     before_bytes: u64,
     before_given_back_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    malloc: Option<Blocks>,
 }
 
 #[derive(Serialize)]
@@ -108,6 +111,8 @@ struct Thread<'r> {
     mapped_live_bytes: u64,
     inflaters: u64,
     inflaters_live: u64,
+    #[serde(flatten)]
+    blocks: Option<BlocksOfThread>,
     inflaters_ended_by: Vec<Ender<'r>>,
 }
 
@@ -124,6 +129,8 @@ struct Stack<'r> {
     tid: u32,
     value: u64,
     events: u64,
+    #[serde(flatten)]
+    blocks: Option<BlocksOfStack>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quality: Option<&'static str>,
     frames: Vec<Cow<'r, str>>,
@@ -154,7 +161,7 @@ impl<'r> Report<'r> {
                 max_rss_bytes: end.self_max_rss_bytes,
             }),
             notes: &recording.notes,
-            threads: ledger.by_thread().into_iter().map(Thread::of).collect(),
+            threads: threads(recording),
             stacks: recording,
         }
     }
@@ -197,6 +204,7 @@ impl<'r> Trace<'r> {
             ],
             before_bytes: counts.before_bytes,
             before_given_back_bytes: counts.before_given_back_bytes,
+            malloc: Blocks::of(recording),
         }
     }
 }
@@ -218,6 +226,14 @@ impl Rss {
     }
 }
 
+fn threads<'r>(recording: &'r Recording) -> Vec<Thread<'r>> {
+    let thread = |row: ThreadRow<'r>| {
+        let blocks = BlocksOfThread::of(recording, &row);
+        Thread { blocks, ..Thread::of(row) }
+    };
+    recording.ledger.by_thread().into_iter().map(thread).collect()
+}
+
 impl<'r> Thread<'r> {
     fn of(row: ThreadRow<'r>) -> Self {
         let thread = row.thread;
@@ -232,6 +248,7 @@ impl<'r> Thread<'r> {
             mapped_live_bytes: row.mapped_live_bytes,
             inflaters: row.inflaters,
             inflaters_live: row.inflaters_live,
+            blocks: None,
             inflaters_ended_by: row.ended_by.iter().map(Ender::of).collect(),
         }
     }
@@ -243,10 +260,11 @@ impl<'r> Ender<'r> {
     }
 }
 
-/// System calls and Java's streams, also those that did not happen; of zlib's own functions, which are watched only when
-/// asked, those that did.
+/// System calls and Java's streams, also those that did not happen; of zlib's own functions and of allocators', which are
+/// watched only when asked, those that did.
 fn events(recording: &Recording) -> Vec<(&'static str, u64)> {
-    let asked = |kind: &Kind| (Kind::INFLATE_INIT.0..=Kind::DEFLATE_END.0).contains(&kind.0);
+    let of_zlib = Kind::INFLATE_INIT.0..=Kind::DEFLATE_END.0;
+    let asked = |kind: &Kind| of_zlib.contains(&kind.0) || kind.is_malloc();
     let calls = Kind::ALL.iter().filter(|kind| kind.is_call());
     calls
         .filter(|kind| !asked(kind) || recording.ledger.n(**kind) > 0)
@@ -261,7 +279,11 @@ fn stacks<S: Serializer>(recording: &&Recording, serializer: S) -> Result<S::Ok,
         |metric| recording.ledger.by_stack(metric).into_iter().map(move |row| (metric, row));
     let rows = Metric::ALL.into_iter().flat_map(rows_of);
     let mut room = Room::new(Room::DEFAULT_BYTES);
-    serializer.collect_seq(rows.map(|(metric, row)| stack(recording, metric, row, &mut room)))
+    let trends = Trends::of(recording);
+    serializer.collect_seq(rows.map(|(metric, row)| {
+        let blocks = trends.blocks(metric, &row);
+        Stack { blocks, ..stack(recording, metric, row, &mut room) }
+    }))
 }
 
 fn stack<'r>(
@@ -282,6 +304,7 @@ fn stack<'r>(
         tid: thread.map(|thread| thread.tid).unwrap_or_default(),
         value: row.value,
         events: row.n_events,
+        blocks: None,
         quality: names::quality(recording.quality_of(row.stack)),
         frames,
         sources,

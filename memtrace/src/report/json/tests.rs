@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::report::{
     escape,
-    sample::{recording, with_hostile_names},
+    sample::{recording, with_blocks, with_hostile_names},
 };
 
 fn json(recording: &Recording) -> String {
@@ -18,6 +18,14 @@ fn json(recording: &Recording) -> String {
 fn document() {
     let document = json(&recording());
     let expected = include_str!("expected.json");
+    assert_eq!(document, expected, "\n--- written ---\n{document}");
+}
+
+/// With the calls of malloc there are more keys, and the others stay as they are.
+#[test]
+fn blocks() {
+    let document = json(&with_blocks());
+    let expected = include_str!("expected_blocks.json");
     assert_eq!(document, expected, "\n--- written ---\n{document}");
 }
 
@@ -48,9 +56,15 @@ fn hostile_names() {
 #[test]
 fn absent() {
     let value: Value = serde_json::from_str(&json(&Recording::default())).unwrap();
-    for place in
-        ["/target/allocator", "/target/jvm", "/trace/end", "/self", "/findings", "/footprint"]
-    {
+    for place in [
+        "/target/allocator",
+        "/target/jvm",
+        "/trace/end",
+        "/trace/malloc",
+        "/self",
+        "/findings",
+        "/footprint",
+    ] {
         assert_eq!(value.pointer(place), None, "{place}");
     }
     assert_eq!(value.pointer("/trace/complete"), Some(&serde_json::json!(false)));

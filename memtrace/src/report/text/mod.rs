@@ -2,8 +2,9 @@
 //!
 //! In: a recording, at its end or under way, and what to list stacks by. Out: what was traced, how much memory it
 //! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit 100 columns and
-//! are some 50 at most, except notes. Folded stacks and JSON have the whole.
+//! are some 50 at most, and 20 more where calls of malloc were traced, except notes. Folded stacks and JSON have the whole.
 
+mod blocks;
 mod stacks;
 mod threads;
 
@@ -30,8 +31,9 @@ pub fn text_by(recording: &Recording, metric: Metric, colors: bool) -> String {
     let mut screen = Screen { text: String::new(), colors };
     what(recording, &mut screen);
     how_much(recording, &mut screen);
-    threads::table(&recording.ledger, &mut screen);
+    threads::table(recording, &mut screen);
     threads::ended_by(&recording.ledger, &mut screen);
+    blocks::section(recording, &mut screen);
     stacks::list(recording, metric, &mut screen);
     how_sure(recording, &mut screen);
     screen.text
@@ -124,6 +126,7 @@ fn how_much(recording: &Recording, screen: &mut Screen) {
         let line = format!("{before} mapped when tracing began, {back} of it given back since");
         screen.labeled("before", &line);
     }
+    blocks::sums(recording, screen);
     let (opened, open) = (ledger.sum(Metric::Inflaters), ledger.sum(Metric::InflatersLive));
     if opened > 0 {
         let (opened, open) = (units::count(opened), units::count(open));
@@ -185,7 +188,14 @@ fn how_sure(recording: &Recording, screen: &mut Screen) {
 /// What a reader must know to trust the numbers. These lines are never cut.
 fn notes(recording: &Recording, screen: &mut Screen) {
     let counts = recording.ledger.counts();
+    let blocks = recording.ledger.blocks();
     let counted = [
+        (
+            blocks.frees_unknown,
+            "blocks were given back that were not live: twice, or they were handed out unseen",
+        ),
+        (blocks.frees_missed, "blocks were given back without its being seen"),
+        (blocks.not_kept, "blocks are counted as allocated, but not whether they were freed"),
         (
             counts.streams_ended_before,
             "Inflaters or Deflaters were ended that were opened before tracing began",

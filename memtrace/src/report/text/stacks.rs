@@ -5,12 +5,14 @@ use std::ops::Range;
 use super::{Screen, names, units};
 use crate::{
     ledger::{Metric, StackRow, Unit},
-    stacks::Frame,
+    stacks::{Frame, StackId},
     trace::Recording,
 };
 
 /// Stacks that are listed; `--folded` and `--json` have all of them.
 const MAX_STACKS: usize = 3;
+/// The same where stacks are listed by their blocks, too.
+const MAX_STACKS_BESIDE_BLOCKS: usize = 2;
 /// Frames of a stack of native code; of a deeper one, the innermost and the outermost.
 const MAX_FRAMES: usize = 8;
 /// Outermost frames of a stack that is too deep, and of the methods in one.
@@ -33,21 +35,31 @@ const NAME: usize = 40;
 /// The stacks with the largest values, each with its frames: the innermost first, an arrow from each to the one it calls.
 pub(super) fn list(recording: &Recording, metric: Metric, screen: &mut Screen) {
     let rows = recording.ledger.by_stack(metric);
+    if metric.is_malloc() && recording.malloc.is_none() && rows.is_empty() {
+        screen.heading(&format!("Stacks by {}", names::counted(metric)));
+        screen.line("  not measured: calls of malloc were not traced");
+    }
     if rows.is_empty() {
         return;
     }
     screen.heading(&format!("Stacks by {}", names::counted(metric)));
-    for row in rows.iter().take(MAX_STACKS) {
+    let n = if recording.malloc.is_some() { MAX_STACKS_BESIDE_BLOCKS } else { MAX_STACKS };
+    for row in rows.iter().take(n) {
         screen.line(&format!("  {}", about(recording, metric, row)));
-        let begin = " ".repeat(FRAMES_INDENT);
-        screen.parts(&begin, &frames(recording, row), " ←", FRAMES_INDENT);
+        frames_of(recording, row.stack, screen);
     }
-    let rest = rows.get(MAX_STACKS..).unwrap_or_default();
+    let rest = rows.get(n..).unwrap_or_default();
     if !rest.is_empty() {
         let sum = rest.iter().fold(0_u64, |sum, row| sum.saturating_add(row.value));
         let n = units::things(rest.len() as u64, "more stack");
         screen.line(&format!("  {} at {n}", value(metric, sum)));
     }
+}
+
+/// The frames of a stack below the line about it.
+pub(super) fn frames_of(recording: &Recording, stack: StackId, screen: &mut Screen) {
+    let begin = " ".repeat(FRAMES_INDENT);
+    screen.parts(&begin, &frames(recording, stack), " ←", FRAMES_INDENT);
 }
 
 fn about(recording: &Recording, metric: Metric, row: &StackRow) -> String {
@@ -67,8 +79,8 @@ fn about(recording: &Recording, metric: Metric, row: &StackRow) -> String {
     text
 }
 
-fn frames(recording: &Recording, row: &StackRow) -> Vec<String> {
-    let mut frames: Vec<&Frame> = recording.frames_of(row.stack).collect();
+fn frames(recording: &Recording, stack: StackId) -> Vec<String> {
+    let mut frames: Vec<&Frame> = recording.frames_of(stack).collect();
     frames.reverse();
     let is_method: Vec<bool> = frames.iter().map(|frame| frame.kind.is_method()).collect();
     let mut lines = Vec::new();

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    ledger::{Event, StreamKind, What},
-    report::sample::{mmap, recording, with_hostile_names},
+    ledger::{Allocation, Event, StreamKind, What},
+    report::sample::{mmap, recording, with_blocks, with_hostile_names},
     stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
     trace::Record,
 };
@@ -26,6 +26,21 @@ fn fits(text: &str) {
 #[test]
 fn screen() {
     check(&text(&recording(), false), include_str!("expected.txt"));
+}
+
+/// With the calls of malloc there is more to say.
+#[test]
+fn blocks() {
+    check(&text(&with_blocks(), false), include_str!("expected_blocks.txt"));
+}
+
+/// What was not measured is not a list without rows.
+#[test]
+fn blocks_not_measured() {
+    let text = text_by(&recording(), Metric::MallocLive, false);
+    let said = "Stacks by bytes allocated and not freed\n  not measured: calls of malloc were not traced\n";
+    assert!(text.contains(said), "{text}");
+    assert!(!text.contains("malloc    "), "{text}");
 }
 
 #[test]
@@ -93,13 +108,14 @@ fn one_screen() {
             60,
         ),
     ] {
-        let mut recording = recording();
-        crowd(&mut recording, kind, &name.repeat(4));
-        let text = text(&recording, false);
-        fits(&text);
-        assert!(text.contains("note: 47 more notes in --json\n"), "{text}");
-        let n_lines = text.lines().filter(|line| !line.starts_with("note: ")).count();
-        assert!(n_lines <= most, "{n_lines}\n{text}");
+        for (mut recording, more) in [(recording(), 0), (with_blocks(), 20)] {
+            crowd(&mut recording, kind, &name.repeat(4));
+            let text = text(&recording, false);
+            fits(&text);
+            assert!(text.contains("note: 47 more notes in --json\n"), "{text}");
+            let n_lines = text.lines().filter(|line| !line.starts_with("note: ")).count();
+            assert!(n_lines <= most + more, "{n_lines}\n{text}");
+        }
     }
 }
 
@@ -128,6 +144,12 @@ fn crowd(recording: &mut Recording, kind: FrameKind, name: &str) {
         let what = What::StreamInit { kind: StreamKind::Inflater, address: u64::from(tid) };
         let event = Event { time_ns: 0, tgid: 100, tid, stack: StackId(3), what };
         recording.apply(Record::Event(event));
+        if recording.malloc.is_some() {
+            let what =
+                What::Alloc { by: Allocation::Malloc, addr: u64::from(tid) << 8, size: 1 << 40 };
+            let stack = StackId(n_stacks + number);
+            recording.apply(Record::Event(Event { time_ns: 0, stack, what, ..event }));
+        }
         recording.apply(Record::Note(format!("note {number}")));
     }
 }

@@ -1,7 +1,10 @@
 //! The part of the end screen about threads.
 
 use super::{Screen, names, units};
-use crate::ledger::{EndedBy, Ledger, ThreadRow};
+use crate::{
+    ledger::{EndedBy, Ledger, ThreadRow},
+    trace::Recording,
+};
 
 /// Threads in the table.
 const MAX_ROWS: usize = 8;
@@ -15,28 +18,39 @@ const ENDERS_INDENT: usize = 6;
 const NAME: usize = 40;
 
 /// What each of the foremost threads obtained, and all others together.
-pub(super) fn table(ledger: &Ledger, screen: &mut Screen) {
-    let mut rows = ledger.by_thread();
-    rows.retain(|row| row.mapped_bytes > 0 || row.inflaters > 0);
+pub(super) fn table(recording: &Recording, screen: &mut Screen) {
+    let mut rows = recording.ledger.by_thread();
+    rows.retain(|row| row.mapped_bytes > 0 || row.inflaters > 0 || row.blocks.mallocs > 0);
     if rows.is_empty() {
         return;
     }
-    // Who opened the most Inflaters is in the table in any case.
-    let top = rows.iter().enumerate().rev().max_by_key(|(_, row)| row.inflaters);
-    if let Some(top) = top.map(|(index, _)| index).filter(|&index| index >= MAX_ROWS) {
-        let row = rows.remove(top);
-        rows.insert(MAX_ROWS - 1, row);
-    }
-    let with_inflaters = rows.iter().any(|row| row.inflaters > 0);
+    // Who holds the most blocks, and who opened the most Inflaters, is in the table in any case.
+    raise(&mut rows, MAX_ROWS - 2, |row| row.blocks.malloc_live_bytes);
+    raise(&mut rows, MAX_ROWS - 1, |row| row.inflaters);
+    let columns = Columns {
+        malloc: recording.malloc.is_some(),
+        inflaters: rows.iter().any(|row| row.inflaters > 0),
+    };
     screen.heading("Threads by bytes mapped");
-    screen.line(&cells(["mapped", "still mapped", "Inflaters", "open", "thread"], with_inflaters));
+    let heads = ["mapped", "still mapped", "malloc", "still live", "Inflaters", "open", "thread"];
+    screen.line(&columns.cells(heads));
     for row in rows.iter().take(MAX_ROWS) {
-        screen.line(&row_line(row, &names::thread_with_id(row.thread, NAME), with_inflaters));
+        screen.line(&columns.row(row, &names::thread_with_id(row.thread, NAME)));
     }
     if let Some(rest) = rows.get(MAX_ROWS..).filter(|rest| !rest.is_empty()) {
         let name = units::things(rest.len() as u64, "more thread");
         let sum = rest.iter().skip(1).fold(rest[0].clone(), added);
-        screen.line(&row_line(&sum, &name, with_inflaters));
+        screen.line(&columns.row(&sum, &name));
+    }
+}
+
+/// Moves the row with the most of something up to `index`, if it is not above that.
+fn raise(rows: &mut Vec<ThreadRow<'_>>, index: usize, most: fn(&ThreadRow<'_>) -> u64) {
+    let top = rows.iter().enumerate().rev().max_by_key(|(_, row)| most(row));
+    let top = top.filter(|(at, row)| *at > index && most(row) > 0).map(|(at, _)| at);
+    if let Some(top) = top {
+        let row = rows.remove(top);
+        rows.insert(index, row);
     }
 }
 
@@ -80,21 +94,36 @@ fn ender(by: &EndedBy<'_>) -> String {
 fn added<'l>(mut sum: ThreadRow<'l>, row: &ThreadRow<'l>) -> ThreadRow<'l> {
     sum.mapped_bytes = sum.mapped_bytes.saturating_add(row.mapped_bytes);
     sum.mapped_live_bytes = sum.mapped_live_bytes.saturating_add(row.mapped_live_bytes);
+    sum.blocks.add(&row.blocks);
     sum.inflaters = sum.inflaters.saturating_add(row.inflaters);
     sum.inflaters_live = sum.inflaters_live.saturating_add(row.inflaters_live);
     sum
 }
 
-fn row_line(row: &ThreadRow<'_>, name: &str, with_inflaters: bool) -> String {
-    let (mapped, live) = (units::bytes(row.mapped_bytes), units::bytes(row.mapped_live_bytes));
-    let (opened, open) = (units::count(row.inflaters), units::count(row.inflaters_live));
-    cells([&mapped, &live, &opened, &open, name], with_inflaters)
+/// What of the table is there: what was measured.
+struct Columns {
+    malloc: bool,
+    inflaters: bool,
 }
 
-fn cells([mapped, live, opened, open, thread]: [&str; 5], with_inflaters: bool) -> String {
-    if with_inflaters {
-        format!("  {mapped:>10}  {live:>12}  {opened:>9}  {open:>9}  {thread}")
-    } else {
-        format!("  {mapped:>10}  {live:>12}  {thread}")
+impl Columns {
+    fn row(&self, row: &ThreadRow<'_>, name: &str) -> String {
+        let (mapped, live) = (units::bytes(row.mapped_bytes), units::bytes(row.mapped_live_bytes));
+        let malloc = units::bytes(row.blocks.malloc_bytes);
+        let malloc_live = units::bytes(row.blocks.malloc_live_bytes);
+        let (opened, open) = (units::count(row.inflaters), units::count(row.inflaters_live));
+        self.cells([&mapped, &live, &malloc, &malloc_live, &opened, &open, name])
+    }
+
+    fn cells(&self, cells: [&str; 7]) -> String {
+        let [mapped, live, malloc, malloc_live, opened, open, thread] = cells;
+        let mut line = format!("  {mapped:>10}  {live:>12}");
+        if self.malloc {
+            line.push_str(&format!("  {malloc:>10}  {malloc_live:>10}"));
+        }
+        if self.inflaters {
+            line.push_str(&format!("  {opened:>9}  {open:>9}"));
+        }
+        line + "  " + thread
     }
 }

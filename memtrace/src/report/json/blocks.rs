@@ -1,0 +1,117 @@
+//! The parts of the document about an allocator's blocks: absent where its calls were not traced.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::super::units;
+use crate::{
+    ledger::{Metric, StackBlocks, StackRow, ThreadRow, Trend},
+    stacks::StackId,
+    trace::{Malloc, Recording},
+};
+
+/// Blocks in all.
+#[derive(Serialize)]
+pub(super) struct Blocks {
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sampled_every_bytes: Option<u64>,
+    allocations: u64,
+    allocated_bytes: u64,
+    live_blocks: u64,
+    live_bytes: u64,
+    peak_live_bytes: u64,
+    peak_seconds: f64,
+    freed_before: u64,
+    freed_inherited: u64,
+    frees_unknown: u64,
+    frees_missed: u64,
+    blocks_not_kept: u64,
+    freed_by_other_thread: u64,
+}
+
+/// Blocks that a thread asked for.
+#[derive(Serialize)]
+pub(super) struct BlocksOfThread {
+    mallocs: u64,
+    malloc_bytes: u64,
+    malloc_live_bytes: u64,
+}
+
+/// Blocks that were asked for at a stack. How they go on is the same for all threads that come there.
+#[derive(Serialize)]
+pub(super) struct BlocksOfStack {
+    /// Live ones of this thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocks: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trend: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mean_life_seconds: Option<f64>,
+}
+
+/// How the blocks of each stack go on.
+pub(super) struct Trends(HashMap<StackId, StackBlocks>);
+
+impl Blocks {
+    pub(super) fn of(recording: &Recording) -> Option<Self> {
+        let (mode, sampled_every_bytes) = match recording.malloc? {
+            Malloc::Exact => ("exact", None),
+            Malloc::Sampled { mean_bytes } => ("sampled", Some(mean_bytes)),
+        };
+        let ledger = &recording.ledger;
+        let counts = ledger.blocks();
+        Some(Self {
+            mode,
+            sampled_every_bytes,
+            allocations: counts.allocations,
+            allocated_bytes: ledger.sum(Metric::Malloc),
+            live_blocks: counts.live,
+            live_bytes: counts.live_bytes,
+            peak_live_bytes: counts.peak_bytes,
+            peak_seconds: units::seconds(ledger.since_start_ns(counts.peak_ns)),
+            freed_before: counts.freed_before,
+            freed_inherited: counts.freed_inherited,
+            frees_unknown: counts.frees_unknown,
+            frees_missed: counts.frees_missed,
+            blocks_not_kept: counts.not_kept,
+            freed_by_other_thread: counts.freed_by_other,
+        })
+    }
+}
+
+impl BlocksOfThread {
+    pub(super) fn of(recording: &Recording, row: &ThreadRow<'_>) -> Option<Self> {
+        recording.malloc.map(|_| Self {
+            mallocs: row.blocks.mallocs,
+            malloc_bytes: row.blocks.malloc_bytes,
+            malloc_live_bytes: row.blocks.malloc_live_bytes,
+        })
+    }
+}
+
+impl Trends {
+    pub(super) fn of(recording: &Recording) -> Self {
+        let rows = recording.malloc.map(|_| recording.ledger.stacks_of_blocks());
+        Self(rows.unwrap_or_default().into_iter().map(|row| (row.stack, row)).collect())
+    }
+
+    /// What is told of blocks with a row of `metric`.
+    pub(super) fn blocks(&self, metric: Metric, row: &StackRow) -> Option<BlocksOfStack> {
+        let of_stack = self.0.get(&row.stack).filter(|_| metric.is_malloc())?;
+        Some(BlocksOfStack {
+            blocks: (metric == Metric::MallocLive).then_some(row.n_live_blocks),
+            trend: of_stack.trend.map(trend),
+            mean_life_seconds: of_stack.mean_life_ns.map(units::seconds),
+        })
+    }
+}
+
+fn trend(trend: Trend) -> &'static str {
+    match trend {
+        Trend::Growing => "growing",
+        Trend::Steady => "steady",
+        Trend::Churn => "churn",
+    }
+}
