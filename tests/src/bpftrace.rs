@@ -36,6 +36,9 @@ const STREAMS: [(&str, &str); 4] = [
     ("deflater_end", "Java_java_util_zip_Deflater_end"),
 ];
 
+/// How it says that it counts.
+const BEGIN: &str = "BEGIN { printf(\"\\ncounting\\n\"); }\n";
+
 /// More than bpftrace takes to print its counts.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
@@ -50,12 +53,25 @@ pub struct Counting {
 
 /// Starts counting what process `pid` does, and of `libzip` too if it is named.
 pub fn count(pid: u32, libzip: Option<&Path>) -> Counting {
+    run(&script(pid, libzip))
+}
+
+/// Starts counting the calls of functions of `library` that process `pid` makes.
+pub fn count_functions(pid: u32, library: &Path, functions: &[&str]) -> Counting {
+    let mut script = String::from(BEGIN);
+    for function in functions {
+        script += &count_function(pid, library, function, function);
+    }
+    run(&script)
+}
+
+fn run(script: &str) -> Counting {
     let one_at_a_time = Lock::exclusive(&target_dir().join("bpftrace.lock"));
     let mut shell = Command::new("sh");
     shell
         .arg("-c")
         .arg("mount -t tracefs tracefs /sys/kernel/tracing && exec bpftrace -e \"$1\"")
-        .args(["sh", &script(pid, libzip)])
+        .args(["sh", script])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -113,7 +129,7 @@ impl Drop for Counting {
 }
 
 fn script(pid: u32, libzip: Option<&Path>) -> String {
-    let mut script = String::from("BEGIN { printf(\"\\ncounting\\n\"); }\n");
+    let mut script = String::from(BEGIN);
     for call in SYSCALLS {
         // A failing call returns -4095 to -1.
         writeln!(
@@ -126,13 +142,13 @@ fn script(pid: u32, libzip: Option<&Path>) -> String {
     }
     for (name, function) in STREAMS {
         if let Some(libzip) = libzip {
-            let libzip = libzip.display();
-            writeln!(
-                script,
-                "uprobe:{libzip}:{function} /pid == {pid}/ {{ @n[\"{name}\"] = count(); }}"
-            )
-            .expect("a string takes everything");
+            script += &count_function(pid, libzip, function, name);
         }
     }
     script
+}
+
+fn count_function(pid: u32, library: &Path, function: &str, name: &str) -> String {
+    let library = library.display();
+    format!("uprobe:{library}:{function} /pid == {pid}/ {{ @n[\"{name}\"] = count(); }}\n")
 }

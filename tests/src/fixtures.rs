@@ -16,7 +16,7 @@ use crate::{java::system_jdk, turn::Lock};
 struct Fixture {
     /// The name of the file that comes out.
     name: &'static str,
-    /// The source, without `.c` or `.s`.
+    /// The source, without `.c`, `.cc` or `.s`.
     source: &'static str,
     /// What the compiler is told besides `-O1 -g`; later flags win.
     flags: &'static [&'static str],
@@ -43,6 +43,9 @@ const GUARDED: &[&str] = &["-shared", "-fPIC", "-O2", "-g0", "-fcf-protection=fu
 /// What Java loads: a library with the JDK's header, and threads.
 const OF_JAVA: &[&str] =
     &["-Wno-unused-function", "-shared", "-fPIC", "-O2", "-g0", "-fomit-frame-pointer", "-pthread"];
+
+/// Programs that call the allocator: a compiler that knows what malloc does may leave calls out.
+const BLOCKS: &[&str] = &["-fno-builtin", "-pthread"];
 
 const FIXTURES: &[Fixture] = &[
     fixture("map_ops", "map_ops", &[], &[]),
@@ -84,20 +87,90 @@ const FIXTURES: &[Fixture] = &[
     fixture("stack_nofp", "stack_nofp", &[], &["nofp_lib"]),
     fixture("nofp_lib", "nofp_lib", LIBRARY, &[]),
     fixture("libupcalls.so", "upcalls", OF_JAVA, &[]),
+    fixture("libblocks.so", "jni_blocks", OF_JAVA, &[]),
+    fixture("zlib_sizes", "zlib_sizes", &["-lz"], &[]),
+    fixture("blocks", "blocks", BLOCKS, &[]),
+    fixture("blocks_stress", "blocks_stress", BLOCKS, &[]),
+    fixture("blocks_each", "blocks_each", BLOCKS, &[]),
+    fixture("blocks_edges", "blocks_edges", BLOCKS, &[]),
+    fixture("blocks_fork", "blocks_fork", BLOCKS, &[]),
+    fixture("blocks_crowd", "blocks_crowd", BLOCKS, &[]),
+    fixture("blocks_before", "blocks_before", BLOCKS, &[]),
+    fixture("blocks_replaced", "blocks_replaced", BLOCKS, &[]),
+    fixture("blocks_new", "blocks_new", &["-fno-builtin"], &[]),
+    fixture(
+        "own_malloc.so",
+        "own_malloc",
+        &["-shared", "-fPIC", "-O2", "-g0", "-fno-builtin"],
+        &[],
+    ),
 ];
+
+/// The C library and the allocator that a program is linked with, other than the system's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Linked {
+    /// glibc, in the program itself.
+    Static,
+    /// The same, without a symbol.
+    StaticStripped,
+    /// musl's library.
+    Musl,
+    /// musl, in the program itself.
+    MuslStatic,
+    /// A library that has this name, before glibc.
+    Library(&'static str),
+}
+
+impl Linked {
+    fn compiler(self) -> &'static str {
+        match self {
+            Linked::Musl | Linked::MuslStatic => "musl-gcc",
+            Linked::Static | Linked::StaticStripped | Linked::Library(_) => "cc",
+        }
+    }
+
+    fn flags(self) -> Vec<String> {
+        let flags: &[&str] = match self {
+            Linked::Musl => &[],
+            Linked::Static | Linked::MuslStatic => &["-static"],
+            Linked::StaticStripped => &["-static", "-s"],
+            Linked::Library(name) => return vec![format!("-l:{name}")],
+        };
+        flags.iter().map(|&flag| flag.to_owned()).collect()
+    }
+}
 
 /// The path of the C program or library `name`, built if need be.
 pub fn built(name: &str) -> PathBuf {
+    let (fixture, source) = find(name);
+    let compiler = if source.extension().is_some_and(|is| is == "cc") { "c++" } else { "cc" };
+    made(fixture, &source, compiler, &[])
+}
+
+/// The path of the C program `name`, linked as `how` says.
+pub fn built_as(name: &str, how: Linked) -> PathBuf {
+    let (fixture, source) = find(name);
+    made(fixture, &source, how.compiler(), &how.flags())
+}
+
+/// The row `name`, and the source that it names.
+fn find(name: &str) -> (&'static Fixture, PathBuf) {
     let Some(fixture) = FIXTURES.iter().find(|fixture| fixture.name == name) else {
         panic!("no fixture is named `{name}`");
     };
-    let libraries: Vec<PathBuf> = fixture.libraries.iter().map(|name| built(name)).collect();
     let source = sources("c").join(fixture.source).with_extension("c");
-    let mut inputs = vec![source.clone()];
+    let source = if source.exists() { source } else { source.with_extension("cc") };
+    (fixture, source)
+}
+
+fn made(fixture: &Fixture, source: &Path, compiler: &str, more: &[String]) -> PathBuf {
+    let libraries: Vec<PathBuf> = fixture.libraries.iter().map(|name| built(name)).collect();
+    let mut inputs = vec![source.to_owned()];
     inputs.extend(headers());
-    cached(name, &inputs, &(fixture.flags, &libraries), |output| {
-        let mut cc = Command::new("cc");
-        cc.args(["-O1", "-g", "-Wall", "-Wextra", "-Werror"]).arg(&source).args(&libraries);
+    let how = (compiler, fixture.flags, more, &libraries);
+    cached(fixture.name, &inputs, &how, |output| {
+        let mut cc = Command::new(compiler);
+        cc.args(["-O1", "-g", "-Wall", "-Wextra", "-Werror"]).arg(source).args(&libraries);
         for library in &libraries {
             let folder = library.parent().expect("a library lies in a folder");
             cc.arg(format!("-Wl,-rpath,{}", folder.display()));
@@ -106,7 +179,7 @@ pub fn built(name: &str) -> PathBuf {
             let headers = system_jdk().home.join("include");
             cc.arg("-I").arg(&headers).arg("-I").arg(headers.join("linux"));
         }
-        cc.args(fixture.flags).arg("-o").arg(output);
+        cc.args(fixture.flags).args(more).arg("-o").arg(output);
         run(&mut cc);
     })
 }
@@ -193,7 +266,7 @@ mod tests {
     fn no_source_is_forgotten() {
         for entry in fs::read_dir(sources("c")).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "c") {
+            if path.extension().is_some_and(|extension| extension == "c" || extension == "cc") {
                 let stem = path.file_stem().unwrap().to_str().unwrap();
                 assert!(FIXTURES.iter().any(|fixture| fixture.source == stem), "{stem}");
             }

@@ -5,9 +5,11 @@
 //!
 //! Tests run in parallel, except where the machine is the thing that is looked at: see [`turn`].
 
+pub mod allocators;
 pub mod bpftrace;
 pub mod calls;
 pub mod demo;
+pub mod exactness;
 pub mod fixtures;
 pub mod gdb;
 pub mod host;

@@ -17,6 +17,8 @@ pub struct Stack {
     pub value: u64,
     /// How many events it stands for.
     pub events: u64,
+    /// How many blocks of an allocator it stands for, where it counts such.
+    pub blocks: Option<u64>,
     /// `complete`, or what it is instead.
     pub quality: String,
     /// Outermost first.
@@ -40,6 +42,19 @@ pub struct Thread {
     pub inflaters: u64,
     /// Those not ended.
     pub inflaters_live: u64,
+    /// What it got of an allocator, if that was traced.
+    pub malloc: Option<Malloc>,
+}
+
+/// What a thread got of an allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malloc {
+    /// Blocks handed out to it.
+    pub n: u64,
+    /// Their bytes, as asked for.
+    pub bytes: u64,
+    /// The bytes of those not given back.
+    pub live_bytes: u64,
 }
 
 impl Report {
@@ -77,6 +92,21 @@ impl Report {
     pub fn stacks_that_are(&self, state: &str) -> u64 {
         let states = &self.0["trace"]["stacks"];
         states[state].as_u64().unwrap_or_else(|| panic!("no count of {state} stacks in {states}"))
+    }
+
+    /// A number of `trace.malloc`, which must be there.
+    pub fn malloc(&self, key: &str) -> u64 {
+        number(&self.0["trace"]["malloc"], key)
+    }
+
+    /// What the report says of `trace.malloc` and what was lost, for a message.
+    pub fn about_malloc(&self) -> String {
+        let trace = &self.0["trace"];
+        let Self(value) = self;
+        format!(
+            "malloc {} events {} failed {} lost {} notes {}",
+            trace["malloc"], trace["events"], trace["failed"], trace["lost"], value["notes"]
+        )
     }
 
     /// All threads.
@@ -126,6 +156,11 @@ fn thread(row: &Value) -> Thread {
         live: number(row, "mapped_live_bytes"),
         inflaters: number(row, "inflaters"),
         inflaters_live: number(row, "inflaters_live"),
+        malloc: row["mallocs"].as_u64().map(|n| Malloc {
+            n,
+            bytes: number(row, "malloc_bytes"),
+            live_bytes: number(row, "malloc_live_bytes"),
+        }),
     }
 }
 
@@ -136,6 +171,7 @@ fn stack(row: &Value) -> Stack {
         tid: number(row, "tid") as u32,
         value: number(row, "value"),
         events: number(row, "events"),
+        blocks: row["blocks"].as_u64(),
         quality: row["quality"].as_str().unwrap_or("complete").to_owned(),
         frames: frames.iter().map(frame).collect(),
     }

@@ -161,6 +161,28 @@ const NEEDS: &[Need] = &[
         is_met: |machine| machine.has_file("usr/include/zlib.h"),
     },
     Need {
+        source: Source::Debian(&["g++"]),
+        reason: "c++ compiles the fixture with C++'s operators new and delete",
+        parts: &[Part::Tests],
+        is_met: |machine| machine.has_program("c++"),
+    },
+    Need {
+        source: Source::Debian(&["libjemalloc2", "libtcmalloc-minimal4", "libmimalloc2.0"]),
+        reason: "allocators, besides glibc's, whose blocks are counted",
+        parts: &[Part::Tests],
+        is_met: |machine| {
+            let libraries = ["libjemalloc.so.2", "libtcmalloc_minimal.so.4", "libmimalloc.so.2.0"];
+            let is_there = |name| machine.has_file(&format!("usr/lib/x86_64-linux-gnu/{name}"));
+            libraries.into_iter().all(is_there)
+        },
+    },
+    Need {
+        source: Source::Debian(&["musl-tools"]),
+        reason: "musl-gcc makes programs with musl's allocator",
+        parts: &[Part::Tests],
+        is_met: |machine| machine.has_program("musl-gcc"),
+    },
+    Need {
         source: Source::Toolchain("nightly"),
         reason: "the sanitizers that fuzz targets are built with are nightly Rust's",
         parts: &[Part::Fuzz],
