@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     fixtures::{Linked, built, built_as},
+    skip::{runs_all, skip},
     subject::Subject,
 };
 
@@ -35,8 +36,7 @@ enum How {
     Own(&'static str),
 }
 
-/// jemalloc's library.
-pub const JEMALLOC: &str = "libjemalloc.so.2";
+const JEMALLOC: &str = "libjemalloc.so.2";
 const TCMALLOC: &str = "libtcmalloc_minimal.so.4";
 const MIMALLOC: &str = "libmimalloc.so.2.0";
 
@@ -47,18 +47,22 @@ const fn allocator(name: &'static str, without: &'static str, how: How) -> Alloc
 /// The system's C library.
 pub const GLIBC: Allocator = allocator("glibc", "", How::System);
 
-/// Every allocator, in every way that a program may have it.
-pub const ALLOCATORS: [Allocator; 10] = [
+/// Each allocator, in the way that programs mostly have it.
+const USUAL: [Allocator; 6] = [
     GLIBC,
-    allocator("glibc, static", "", How::Linked(Linked::Static)),
     allocator("jemalloc, preloaded", "pvalloc", How::Preloaded(JEMALLOC)),
-    allocator("jemalloc, linked", "pvalloc", How::Linked(Linked::Library(JEMALLOC))),
     allocator("tcmalloc, preloaded", "", How::Preloaded(TCMALLOC)),
     allocator("mimalloc, preloaded", "", How::Preloaded(MIMALLOC)),
-    allocator("mimalloc, linked", "", How::Linked(Linked::Library(MIMALLOC))),
-    allocator("musl", "pvalloc", How::Linked(Linked::Musl)),
     allocator("musl, static", "pvalloc", How::Linked(Linked::MuslStatic)),
     allocator("one that nobody knows, preloaded", "pvalloc", How::Own("own_malloc.so")),
+];
+
+/// The other ways.
+const OTHER: [Allocator; 4] = [
+    allocator("glibc, static", "", How::Linked(Linked::Static)),
+    allocator("jemalloc, linked", "pvalloc", How::Linked(Linked::Library(JEMALLOC))),
+    allocator("mimalloc, linked", "", How::Linked(Linked::Library(MIMALLOC))),
+    allocator("musl", "pvalloc", How::Linked(Linked::Musl)),
 ];
 
 /// glibc, in a program without a symbol.
@@ -103,9 +107,33 @@ impl Allocator {
     }
 }
 
+/// Every allocator in every way, as far as this machine has them; `test` is told to be skipped for the rest.
+pub fn all(test: &str) -> Vec<Allocator> {
+    USUAL.into_iter().chain(OTHER).filter(|allocator| is_there(allocator, test)).collect()
+}
+
+/// Each allocator in its usual way; with `--all` in every way.
+pub fn usual(test: &str) -> Vec<Allocator> {
+    let mut found = all(test);
+    found.retain(|allocator| runs_all() || USUAL.contains(allocator));
+    found
+}
+
 /// Those that a program of C++'s may have without being linked anew.
-pub fn of_cpp() -> impl Iterator<Item = Allocator> {
-    ALLOCATORS
-        .into_iter()
-        .filter(|allocator| matches!(allocator.how, How::System | How::Preloaded(_) | How::Own(_)))
+pub fn of_cpp(test: &str) -> Vec<Allocator> {
+    let mut found = all(test);
+    found.retain(|allocator| !matches!(allocator.how, How::Linked(_)));
+    found
+}
+
+fn is_there(allocator: &Allocator, test: &str) -> bool {
+    let name = match allocator.how {
+        How::Preloaded(name) | How::Linked(Linked::Library(name)) => name,
+        How::System | How::Own(_) | How::Linked(_) => return true,
+    };
+    let is_there = Path::new(LIBRARIES).join(name).exists();
+    if !is_there {
+        skip(test, &format!("no {name}"));
+    }
+    is_there
 }

@@ -9,13 +9,12 @@ use std::{
 };
 
 use memtrace_tests::{
-    allocators::{ALLOCATORS, GLIBC, STRIPPED},
+    allocators::{GLIBC, STRIPPED, usual},
     bpftrace,
     exactness::{Sum, asked, assert_all, assert_calls, assert_exact, assert_stacks, left},
     fixtures::built,
     memtrace::Memtrace,
     said::Said,
-    skip::skip,
     subject::Subject,
     turn,
     watch::{watch, watch_subject},
@@ -27,11 +26,7 @@ const EXACT: [&str; 2] = ["--malloc", "exact"];
 #[test]
 fn no_bytes() {
     let _turn = turn::together();
-    for allocator in ALLOCATORS {
-        if allocator.preloaded().is_some_and(|library| !library.exists()) {
-            skip("malloc_bad_input::no_bytes", allocator.name);
-            continue;
-        }
+    for allocator in usual("malloc_bad_input::no_bytes") {
         let watched = watch_subject(allocator.subject("blocks_edges", &["zero"]), &EXACT);
         assert_exact(allocator.name, &watched);
     }
@@ -41,11 +36,7 @@ fn no_bytes() {
 #[test]
 fn nearly_all_memory() {
     let _turn = turn::together();
-    for allocator in ALLOCATORS {
-        if allocator.preloaded().is_some_and(|library| !library.exists()) {
-            skip("malloc_bad_input::nearly_all_memory", allocator.name);
-            continue;
-        }
+    for allocator in usual("malloc_bad_input::nearly_all_memory") {
         let watched = watch_subject(allocator.subject("blocks_edges", &["huge"]), &EXACT);
         assert_eq!(watched.said.number("realloc_failed"), 5);
         assert_exact(allocator.name, &watched);

@@ -5,13 +5,13 @@
 use std::{collections::BTreeMap, process::Command, thread::sleep, time::Duration};
 
 use memtrace_tests::{
-    allocators::{ALLOCATORS, Allocator, GLIBC, of_cpp},
+    allocators::{Allocator, GLIBC, all, of_cpp, usual},
     exactness::{Sum, asked, assert_all, assert_calls, assert_exact, assert_threads, left, sum},
     fixtures::built,
     memtrace::Memtrace,
     report::Report,
     said::Said,
-    skip::{runs_all, skip},
+    skip::runs_all,
     subject::Subject,
     turn,
     watch::{Watched, watch, watch_subject},
@@ -19,22 +19,9 @@ use memtrace_tests::{
 
 const EXACT: [&str; 2] = ["--malloc", "exact"];
 
-/// The allocators of `all` that this machine has; it is said which it has not.
-fn there(test: &str, all: impl IntoIterator<Item = Allocator>) -> Vec<Allocator> {
-    let is_there = |allocator: &Allocator| {
-        let library = allocator.preloaded().filter(|library| !library.exists());
-        if let Some(library) = &library {
-            skip(&format!("malloc_exact::{test}"), &format!("no {}", library.display()));
-        }
-        library.is_none()
-    };
-    all.into_iter().filter(is_there).collect()
-}
-
 /// Each allocator with numbers of threads: one of several by default, each with `--all`.
-fn matrix(test: &str) -> Vec<(Allocator, &'static str)> {
+fn matrix(allocators: &[Allocator]) -> Vec<(Allocator, &'static str)> {
     let threads: &[&str] = if runs_all() { &["1", "2", "8", "32"] } else { &["3"] };
-    let allocators = there(test, ALLOCATORS);
     let pairs = allocators.iter().flat_map(|&one| threads.iter().map(move |&n| (one, n)));
     pairs.chain([(GLIBC, "1")]).collect()
 }
@@ -47,7 +34,7 @@ fn watch_with(allocator: &Allocator, name: &str, arguments: &[&str]) -> Watched 
 #[test]
 fn every_function() {
     let _turn = turn::together();
-    for (allocator, threads) in matrix("every_function") {
+    for (allocator, threads) in matrix(&all("malloc_exact::every_function")) {
         let what = format!("{}, {threads} threads", allocator.name);
         let watched = watch_with(&allocator, "blocks", &[threads, "40"]);
         assert_exact(&what, &watched);
@@ -66,7 +53,7 @@ fn every_function() {
 fn stress() {
     let _turn = turn::alone();
     let calls = if runs_all() { "200000" } else { "5000" };
-    for (allocator, threads) in matrix("stress") {
+    for (allocator, threads) in matrix(&usual("malloc_exact::stress")) {
         let what = format!("{}, {threads} threads", allocator.name);
         let watched = watch_with(&allocator, "blocks_stress", &[threads, calls, "20231"]);
         assert_exact(&what, &watched);
@@ -93,7 +80,7 @@ fn ten_minutes() {
 #[test]
 fn each_block() {
     let _turn = turn::together();
-    for allocator in there("each_block", ALLOCATORS) {
+    for allocator in usual("malloc_exact::each_block") {
         for seed in if runs_all() { &["1", "2", "3", "4", "5"][..] } else { &["1"] } {
             let watched = watch_with(&allocator, "blocks_each", &[seed]);
             let mut rows = BTreeMap::new();
@@ -123,7 +110,7 @@ fn way(frames: &[String]) -> Option<u32> {
 #[test]
 fn operators() {
     let _turn = turn::together();
-    for allocator in there("operators", of_cpp()) {
+    for allocator in of_cpp("malloc_exact::operators") {
         let mut command = Command::new(built("blocks_new"));
         if let Some(library) = allocator.preloaded() {
             command.env("LD_PRELOAD", library);
@@ -264,12 +251,12 @@ fn same_results() {
         let lines = text.lines().filter(|line| !line.starts_with("thread."));
         lines.take_while(|line| *line != "done").map(str::to_owned).collect()
     };
-    let all = there("same_results", ALLOCATORS);
     // (fixture, arguments): one thread, so that every run is the same
     let cases: [(&str, &[&str]); 3] =
-        [("blocks", &["1", "60"]), ("blocks_stress", &["1", "3000", "5"]), ("blocks_each", &["9"])];
-    for allocator in all {
-        for (fixture, arguments) in cases {
+        [("blocks_stress", &["1", "3000", "5"]), ("blocks", &["1", "60"]), ("blocks_each", &["9"])];
+    let cases = if runs_all() { &cases[..] } else { &cases[..1] };
+    for allocator in usual("malloc_exact::same_results") {
+        for &(fixture, arguments) in cases {
             let what = format!("{} {fixture}", allocator.name);
             let alone = allocator.command(fixture, arguments).output().unwrap();
             let mut words = vec!["env".to_owned()];
