@@ -47,7 +47,7 @@ pub fn sum(report: &Report, metric: &str, wanted: &dyn Fn(&[String]) -> bool) ->
 pub fn assert_exact(what: &str, watched: &Watched) {
     let Watched { said, report, .. } = watched;
     let about = format!("{what}: {}", report.about_malloc());
-    assert!(report.lost().is_empty(), "{about}");
+    assert!(report.lost_events().is_empty(), "{about}");
     assert_calls(said, report, &about);
     assert_stacks(said, report, &about);
     assert_threads(said, report, &about);

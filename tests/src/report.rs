@@ -88,6 +88,13 @@ impl Report {
         rows.filter(|(_, n)| *n > 0).collect()
     }
 
+    /// The same, but for perf's records of mapped code: the maps are read instead, and no event is lost.
+    pub fn lost_events(&self) -> BTreeMap<String, u64> {
+        let mut lost = self.lost();
+        lost.remove("code_maps");
+        lost
+    }
+
     /// How many stacks are `complete`, `approximate`, `truncated` or `broken`.
     pub fn stacks_that_are(&self, state: &str) -> u64 {
         let states = &self.0["trace"]["stacks"];

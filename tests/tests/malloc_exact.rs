@@ -70,7 +70,7 @@ fn ten_minutes() {
     let watched = watch("blocks_stress", &["4", "15000000", "7"], &EXACT);
     let (said, report) = (&watched.said, &watched.report);
     let about = report.about_malloc();
-    assert!(report.lost().is_empty(), "{about}");
+    assert!(report.lost_events().is_empty(), "{about}");
     assert_calls(said, report, &about);
     assert_threads(said, report, &about);
     assert_all(said, report, &about);
@@ -157,7 +157,7 @@ fn from_the_first_instruction() {
     let said: Said = outcome.stdout.lines().collect();
     let report = outcome.report();
     let about = report.about_malloc();
-    assert!(report.lost().is_empty(), "{about}");
+    assert!(report.lost_events().is_empty(), "{about}");
     memtrace_tests::exactness::assert_stacks(&said, &report, &about);
     assert_threads_at_least(&said, &report);
     for key in ["freed_before", "freed_inherited", "frees_unknown", "frees_missed"] {
@@ -185,7 +185,7 @@ fn two_thousand_threads() {
     let said: Said = outcome.stdout.lines().collect();
     let report = outcome.report();
     let about = report.about_malloc();
-    assert!(report.lost().is_empty(), "{about}");
+    assert!(report.lost_events().is_empty(), "{about}");
     let want = Sum { n: said.number("got"), bytes: said.number("bytes") };
     assert_eq!(asked(&report, "work"), want, "{about}");
     let want = Sum { n: said.number("live"), bytes: said.number("live_bytes") };
@@ -213,7 +213,7 @@ fn in_the_middle_of_life() {
     assert_threads(said, report, &about);
     assert_eq!(report.malloc("freed_before"), said.number("freed_before"), "{about}");
     assert_eq!((report.malloc("frees_unknown"), report.malloc("frees_missed")), (0, 0), "{about}");
-    assert!(report.lost().is_empty(), "{about}");
+    assert!(report.lost_events().is_empty(), "{about}");
 }
 
 /// Attached to while everything happens at once; all is given back in the end, so that whatever is left is invented.
@@ -229,7 +229,7 @@ fn attached_under_load() {
         let report = tracing.stop().report();
         assert!(subject.leave().success(), "the fixture was disturbed");
         let about = report.about_malloc();
-        assert!(report.lost().is_empty(), "{about}");
+        assert!(report.lost_events().is_empty(), "{about}");
         assert!(said.number("by_other") > 0);
         assert!(report.malloc("allocations") > 1000, "{about}");
         assert_eq!((report.malloc("live_blocks"), report.malloc("live_bytes")), (0, 0), "{about}");
