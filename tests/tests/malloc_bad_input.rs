@@ -1,8 +1,6 @@
 //! `--malloc exact` where programs do what they should not, and where not everything can be seen: exact counts of what is
 //! seen, a clear line for what is not, and nobody disturbed.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     fs,
     process::{Command, Stdio},
