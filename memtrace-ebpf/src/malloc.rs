@@ -196,6 +196,8 @@ fn size_of(kind: Kind, args: &[u64; 3]) -> u64 {
         Kind::REALLOC | Kind::ALIGNED_ALLOC | Kind::MEMALIGN => second,
         Kind::REALLOCARRAY => second.wrapping_mul(third),
         Kind::POSIX_MEMALIGN => third,
+        // Whole pages.
+        Kind::PVALLOC => first.wrapping_add(4095) & !4095,
         _ => first,
     }
 }

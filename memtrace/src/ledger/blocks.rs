@@ -9,6 +9,8 @@ use rustc_hash::FxHashMap;
 use super::{
     block_table::{Block, BlockTable, MAX_TIME, Put},
     fold::at,
+    last_frees::{LastFrees, Unfounded},
+    samples::{Weight, weight},
     totals::Totals,
 };
 
@@ -22,8 +24,14 @@ const TICK_SHIFT: u32 = 23;
 /// Blocks in all, and what of them does not fit to what was seen before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockCounts {
-    /// Blocks that were handed out.
+    /// Blocks that were handed out; exact where only samples of them are told of.
     pub allocations: u64,
+    /// Bytes in them, as exact.
+    pub allocated_bytes: u64,
+    /// Blocks given back, where only samples are told of one by one; else 0.
+    pub given_back: u64,
+    /// Where the live ones are estimated, half of the 95 % interval of their bytes.
+    pub error_bytes: Option<u64>,
     /// Blocks that are live, as far as they are remembered.
     pub live: u64,
     /// Bytes in them.
@@ -46,6 +54,9 @@ pub struct BlockCounts {
     /// Blocks given back by another thread than the one that had asked.
     pub freed_by_other: u64,
 }
+
+/// Half of the 95 % interval of a normal distribution, in standard errors.
+const Z_95: f64 = 1.96;
 
 /// Where blocks are from that were not seen being handed out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +86,14 @@ pub(super) struct Blocks {
     /// What processes held at their end that stays their answer.
     left_behind: Vec<BlockTable>,
     counts: BlockCounts,
+    /// The mean number of bytes between two blocks that are told of; `None` if all are.
+    mean_bytes: Option<u64>,
+    /// The square of the standard error of the live bytes.
+    variance: f64,
+    last_frees: LastFrees,
     first_ns: Option<u64>,
+    /// Blocks that are remembered.
+    n_kept: u64,
 }
 
 /// A block that is handed out.
@@ -83,6 +101,8 @@ pub(super) struct Blocks {
 pub(super) struct Handed {
     /// The process.
     pub(super) tgid: u32,
+    /// The thread that asked.
+    pub(super) tid: u32,
     pub(super) address: u64,
     pub(super) size: u64,
     /// Index into the ledger's totals.
@@ -94,6 +114,8 @@ pub(super) struct Handed {
 pub(super) struct Returned {
     /// The process.
     pub(super) tgid: u32,
+    /// The thread that gives it back.
+    pub(super) tid: u32,
     pub(super) address: u64,
     /// Index of the thread that gives it back.
     pub(super) thread: u32,
@@ -105,10 +127,13 @@ impl Blocks {
     /// A block is handed out.
     pub(super) fn begin(&mut self, totals: &mut Totals, it: Handed, time_ns: u64) {
         self.first_ns.get_or_insert(time_ns);
-        let Handed { tgid, address, size, owner } = it;
+        let Handed { tgid, tid, address, size, owner } = it;
+        self.last_frees.goes_on(tid);
         let time = self.ticks(time_ns).min(u64::from(MAX_TIME)) as u32;
-        self.counts.allocations += 1;
-        let has_room = self.counts.live < MAX_BLOCKS;
+        if self.mean_bytes.is_none() {
+            self.tally(1, size, 0);
+        }
+        let has_room = self.n_kept < MAX_BLOCKS;
         let (is_kept, missed) = match heap(&mut self.heaps, tgid) {
             Some(heap) => heap.begin(address, Block { owner, size, time }, has_room),
             None => (false, None),
@@ -117,14 +142,17 @@ impl Blocks {
             self.counts.frees_missed += 1;
             self.take_off(totals, missed);
         }
-        totals.hand_out(owner, size, is_kept);
+        let weight = weight(size, self.mean_bytes);
+        totals.hand_out(owner, weight, is_kept);
         let counts = &mut self.counts;
         if !is_kept {
             counts.not_kept += 1;
             return;
         }
-        counts.live += 1;
-        counts.live_bytes = counts.live_bytes.saturating_add(size);
+        self.n_kept += 1;
+        self.variance += weight.variance;
+        counts.live = counts.live.saturating_add(weight.blocks);
+        counts.live_bytes = counts.live_bytes.saturating_add(weight.bytes);
         if counts.live_bytes > counts.peak_bytes {
             (counts.peak_bytes, counts.peak_ns) = (counts.live_bytes, time_ns);
         }
@@ -139,17 +167,39 @@ impl Blocks {
         let counts = &mut self.counts;
         match ended {
             Ended::Known(block) => {
+                self.last_frees.goes_on(it.tid);
                 let ticks = self.ticks(time_ns).saturating_sub(u64::from(block.time));
-                self.take_off(totals, block);
+                let weight = self.take_off(totals, block);
                 let by_other = !it.goes_on && totals.thread(block.owner) != Some(it.thread);
-                self.counts.freed_by_other += u64::from(by_other);
-                totals.free(block.owner, ticks, by_other);
+                let n_by_other = if by_other { weight.blocks } else { 0 };
+                let freed_by_other = &mut self.counts.freed_by_other;
+                *freed_by_other = freed_by_other.saturating_add(n_by_other);
+                totals.free(block.owner, weight, ticks, by_other);
             }
             Ended::NotKept => {}
-            Ended::Unknown(Origin::Before) => counts.freed_before += 1,
-            Ended::Unknown(Origin::Inherited) => counts.freed_inherited += 1,
-            Ended::Unknown(Origin::Nowhere) => counts.frees_unknown += 1,
+            Ended::Unknown(origin) => {
+                let count = |before: &mut u64, inherited: &mut u64, unknown: &mut u64| match origin
+                {
+                    Origin::Before => *before += 1,
+                    Origin::Inherited => *inherited += 1,
+                    Origin::Nowhere => *unknown += 1,
+                };
+                let BlockCounts { freed_before, freed_inherited, frees_unknown, .. } = counts;
+                count(freed_before, freed_inherited, frees_unknown);
+                self.last_frees.add(it.tid, |Unfounded { before, inherited, unknown }| {
+                    count(before, inherited, unknown);
+                });
+            }
         }
+    }
+
+    /// Thread `tid` ends. Returns how many frees were no calls of the program's, and are not counted any more.
+    pub(super) fn end_thread(&mut self, tid: u32) -> u64 {
+        let last = self.last_frees.take(tid);
+        self.counts.freed_before -= last.before;
+        self.counts.freed_inherited -= last.inherited;
+        self.counts.frees_unknown -= last.unknown;
+        last.sum()
     }
 
     /// A process has no blocks from now on but those of `origin`.
@@ -163,7 +213,9 @@ impl Blocks {
     /// A process is gone, and its blocks with it. Nobody gave them back.
     pub(super) fn clear(&mut self, totals: &mut Totals, tgid: u32) {
         let Some(heap) = self.heaps.remove(&tgid) else { return };
-        heap.table.blocks().for_each(|block| self.take_off(totals, block));
+        for block in heap.table.blocks() {
+            self.take_off(totals, block);
+        }
     }
 
     /// A process is gone, and what it held stays its answer.
@@ -180,23 +232,48 @@ impl Blocks {
         }
     }
 
-    /// Owner and size of each live block that was there before `time_ns`, to the tick.
-    pub(super) fn older_than(&self, time_ns: u64) -> impl Iterator<Item = (u32, u64)> {
+    /// Owner of each live block that was there before `time_ns`, to the tick, and what it stands for.
+    pub(super) fn older_than(&self, time_ns: u64) -> impl Iterator<Item = (u32, Weight)> {
         let end = self.ticks(time_ns);
         let tables = self.heaps.values().map(|heap| &heap.table).chain(&self.left_behind);
         let is_old = move |block: &Block| u64::from(block.time) < end;
-        tables.flat_map(BlockTable::blocks).filter(is_old).map(|block| (block.owner, block.size))
+        tables
+            .flat_map(BlockTable::blocks)
+            .filter(is_old)
+            .map(|block| (block.owner, weight(block.size, self.mean_bytes)))
     }
 
     pub(super) fn counts(&self) -> BlockCounts {
-        self.counts
+        // Differences of large numbers: what is left of nothing may be below it.
+        let error_bytes = self.mean_bytes.map(|_| (Z_95 * self.variance.max(0.0).sqrt()) as u64);
+        BlockCounts { error_bytes, ..self.counts }
+    }
+
+    /// From here on only one block for so many bytes is told of, the others by [`Self::tally`].
+    pub(super) fn sample(&mut self, mean_bytes: u64) {
+        self.mean_bytes = Some(mean_bytes);
+    }
+
+    /// What a thread got and gave back, where only samples are told of one by one.
+    pub(super) fn tally(&mut self, blocks: u64, bytes: u64, given_back: u64) {
+        for (sum, value) in [
+            (&mut self.counts.allocations, blocks),
+            (&mut self.counts.allocated_bytes, bytes),
+            (&mut self.counts.given_back, given_back),
+        ] {
+            *sum = sum.saturating_add(value);
+        }
     }
 
     /// Takes a block that is in no table any more off the sums.
-    fn take_off(&mut self, totals: &mut Totals, Block { owner, size, .. }: Block) {
-        self.counts.live = self.counts.live.saturating_sub(1);
-        self.counts.live_bytes = self.counts.live_bytes.saturating_sub(size);
-        totals.take_off(owner, size);
+    fn take_off(&mut self, totals: &mut Totals, Block { owner, size, .. }: Block) -> Weight {
+        let weight = weight(size, self.mean_bytes);
+        self.n_kept = self.n_kept.saturating_sub(1);
+        self.variance -= weight.variance;
+        self.counts.live = self.counts.live.saturating_sub(weight.blocks);
+        self.counts.live_bytes = self.counts.live_bytes.saturating_sub(weight.bytes);
+        totals.take_off(owner, weight);
+        weight
     }
 
     /// Ticks since the first block.
@@ -392,8 +469,8 @@ mod tests {
         let (mut blocks, mut totals) = (Blocks::default(), Totals::default());
         let owner = totals.index(0, StackId(7));
         blocks.counts.live = MAX_BLOCKS;
-        blocks.begin(&mut totals, Handed { tgid: 1, address: 16, size: 8, owner }, 0);
-        let end = Returned { tgid: 1, address: 16, thread: 0, goes_on: false };
+        blocks.begin(&mut totals, Handed { tgid: 1, tid: 1, address: 16, size: 8, owner }, 0);
+        let end = Returned { tgid: 1, tid: 1, address: 16, thread: 0, goes_on: false };
         blocks.end(&mut totals, end, 0);
         assert_eq!((blocks.counts.not_kept, blocks.counts.freed_before), (1, 0));
         blocks.end(&mut totals, end, 0);

@@ -65,8 +65,12 @@ pub enum Freeing {
     Free,
     /// C++'s operators delete of an allocator that brings its own.
     OperatorDelete,
-    /// The block moved, or has another size, or was given back by a size of 0.
+    /// The block moved, or has another size.
     Realloc,
+    /// By a size of 0 for `realloc`.
+    ReallocToZero,
+    /// By a size of 0 for `reallocarray`.
+    ReallocarrayToZero,
 }
 
 /// What happened. Addresses and lengths are whole pages. The order is that of the trace file: what is new comes last.
@@ -197,6 +201,15 @@ pub enum What {
         /// By what: `free`, C++'s operators delete, or a realloc, whose other half is an [`What::Alloc`].
         by: Freeing,
     },
+    /// What the thread's blocks add up to since this was last told, where only samples are told of one by one.
+    Tally {
+        /// Blocks handed out.
+        blocks: u64,
+        /// Bytes in them.
+        bytes: u64,
+        /// Blocks given back.
+        given_back: u64,
+    },
 }
 
 impl What {
@@ -218,9 +231,12 @@ impl What {
             What::Alloc { by, .. } => by.kind(),
             What::Free { by: Freeing::Free, .. } => Kind::FREE,
             What::Free { by: Freeing::OperatorDelete, .. } => Kind::OPERATOR_DELETE,
+            What::Free { by: Freeing::ReallocToZero, .. } => Kind::REALLOC,
+            What::Free { by: Freeing::ReallocarrayToZero, .. } => Kind::REALLOCARRAY,
             What::Free { by: Freeing::Realloc, .. } => return None,
             What::MremapFrom { .. }
             | What::ThreadStart { .. }
+            | What::Tally { .. }
             | What::Fork { .. }
             | What::Exec
             | What::Exit { .. } => return None,

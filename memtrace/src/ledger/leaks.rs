@@ -90,10 +90,10 @@ impl Ledger {
         let run_ns = self.live_over_time.run_ns(self.last_ns);
         let tail_ns = run_ns / 100 * TAIL_PERCENT;
         let mut old = vec![(0_u64, 0_u64); self.totals.all().len()];
-        for (owner, size) in self.blocks.older_than(self.last_ns.saturating_sub(tail_ns)) {
+        for (owner, weight) in self.blocks.older_than(self.last_ns.saturating_sub(tail_ns)) {
             if let Some((n, bytes)) = old.get_mut(owner as usize) {
-                *n += 1;
-                *bytes = bytes.saturating_add(size);
+                *n = n.saturating_add(weight.blocks);
+                *bytes = bytes.saturating_add(weight.bytes);
             }
         }
         old

@@ -70,6 +70,7 @@ impl Meaning {
                 }
                 one(enter, What::Exit { ended: a0 != 0, code: a1 as u32 })
             }
+            Kind::TALLY => one(enter, What::Tally { blocks: a0, bytes: a1, given_back: a2 }),
             _ if kind.is_malloc() => block(header, kind),
             _ => stream(header, kind).map_or([None, None], |(time_ns, what)| one(time_ns, what)),
         }
@@ -127,14 +128,18 @@ fn block(header: &EventHeader, kind: Kind) -> Steps {
     let got = |by, size| (addr != 0).then_some((exit, What::Alloc { by, addr, size }));
     let gone = |by| (a0 != 0).then_some((enter, What::Free { addr: a0, by }));
     // One that fails leaves the block as it was; a size of 0 gives it back (glibc 2.36, malloc/malloc.c).
-    let moved = |size| if addr != 0 || size == 0 { gone(Freeing::Realloc) } else { None };
+    let moved = |size, to_zero| match (addr, size) {
+        (0, 0) => gone(to_zero),
+        (0, _) => None,
+        _ => gone(Freeing::Realloc),
+    };
     match kind {
         Kind::MALLOC => [got(Allocation::Malloc, a0), None],
         Kind::CALLOC => [got(Allocation::Calloc, a0.saturating_mul(a1)), None],
-        Kind::REALLOC => [moved(a1), got(Allocation::Realloc, a1)],
+        Kind::REALLOC => [moved(a1, Freeing::ReallocToZero), got(Allocation::Realloc, a1)],
         Kind::REALLOCARRAY => {
             let size = a1.saturating_mul(a2);
-            [moved(size), got(Allocation::Reallocarray, size)]
+            [moved(size, Freeing::ReallocarrayToZero), got(Allocation::Reallocarray, size)]
         }
         Kind::POSIX_MEMALIGN => [got(Allocation::PosixMemalign, a2), None],
         Kind::ALIGNED_ALLOC => [got(Allocation::AlignedAlloc, a1), None],
@@ -201,7 +206,7 @@ mod tests {
                 [free(0x10, Freeing::Realloc), alloc(A::Realloc, 0x10, 8)],
             ),
             (Kind::REALLOC, [0, 8, 0], 0x10, [None, alloc(A::Realloc, 0x10, 8)]),
-            (Kind::REALLOC, [0x10, 0, 0], 0, [free(0x10, Freeing::Realloc), None]),
+            (Kind::REALLOC, [0x10, 0, 0], 0, [free(0x10, Freeing::ReallocToZero), None]),
             (Kind::REALLOC, [0x10, u64::MAX, 0], 0, [None, None]),
             (Kind::REALLOCARRAY, [0x10, u64::MAX, 2], 0, [None, None]),
             (Kind::REALLOCARRAY, [0, 3, 8], 0x10, [None, alloc(A::Reallocarray, 0x10, 24)]),

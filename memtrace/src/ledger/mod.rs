@@ -7,6 +7,7 @@ mod block_table;
 mod blocks;
 mod event;
 mod fold;
+mod last_frees;
 mod leaks;
 mod live_over_time;
 mod meaning;
@@ -14,6 +15,7 @@ mod metric;
 mod process;
 mod regions;
 mod rss;
+mod samples;
 mod streams;
 mod summary;
 mod threads;
@@ -126,6 +128,9 @@ impl Ledger {
         match event.what {
             What::Alloc { addr, size, .. } => self.alloc(event, thread, addr, size),
             What::Free { addr, by } => self.free(event, thread, addr, by),
+            What::Tally { blocks, bytes, given_back } => {
+                self.blocks.tally(blocks, bytes, given_back);
+            }
             What::StreamInit { kind, address } => self.stream_init(event, thread, kind, address),
             What::StreamEnd { kind, address } => self.stream_end(event, thread, kind, address),
             What::ThreadStart { tid } => {
@@ -148,6 +153,11 @@ impl Ledger {
         let marked = self.processes.entry(tgid).or_default().before(mapping);
         // As many processes as a trace file likes may claim a whole address space each.
         self.counts.before_bytes = self.counts.before_bytes.saturating_add(marked);
+    }
+
+    /// From here on only one block for so many bytes is told of, on average.
+    pub fn sample_blocks(&mut self, mean_bytes: u64) {
+        self.blocks.sample(mean_bytes);
     }
 
     /// Takes note of a thread's name.
@@ -241,14 +251,16 @@ impl Ledger {
     fn alloc(&mut self, event: &Event, thread: u32, address: u64, size: u64) {
         self.note_live(event.time_ns);
         let owner = self.totals.index(thread, event.stack);
-        let block = Handed { tgid: event.tgid, address, size, owner };
+        let Event { tgid, tid, .. } = *event;
+        let block = Handed { tgid, tid, address, size, owner };
         self.blocks.begin(&mut self.totals, block, event.time_ns);
     }
 
     fn free(&mut self, event: &Event, thread: u32, address: u64, by: Freeing) {
         self.note_live(event.time_ns);
         let goes_on = by == Freeing::Realloc;
-        let block = Returned { tgid: event.tgid, address, thread, goes_on };
+        let Event { tgid, tid, .. } = *event;
+        let block = Returned { tgid, tid, address, thread, goes_on };
         self.blocks.end(&mut self.totals, block, event.time_ns);
     }
 
@@ -299,6 +311,11 @@ impl Ledger {
     fn exit(&mut self, event: &Event, ended: bool) {
         if let Some(thread) = self.threads.end(event.tid) {
             self.streams.forget_thread(thread);
+            // The first thread ends with the process, and not by what ends a thread.
+            if event.tid != event.tgid {
+                let n = self.blocks.end_thread(event.tid);
+                (0..n).for_each(|_| self.take_back(thread, Kind::FREE));
+            }
         }
         if !ended {
             return;

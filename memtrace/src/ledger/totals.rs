@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::fold::at;
+use super::{fold::at, samples::Weight};
 use crate::stacks::StackId;
 
 /// Pairs of thread and stack that are kept apart; of later ones only the thread is kept.
@@ -191,29 +191,31 @@ impl Totals {
     }
 
     /// A block is handed out; one that is not kept is never live.
-    pub(super) fn hand_out(&mut self, index: u32, bytes: u64, is_kept: bool) {
+    pub(super) fn hand_out(&mut self, index: u32, weight: Weight, is_kept: bool) {
         let blocks = self.blocks_mut(index);
-        blocks.mallocs += 1;
-        blocks.malloc_bytes = blocks.malloc_bytes.saturating_add(bytes);
+        blocks.mallocs = blocks.mallocs.saturating_add(weight.blocks);
+        blocks.malloc_bytes = blocks.malloc_bytes.saturating_add(weight.bytes);
         if is_kept {
-            blocks.malloc_live += 1;
-            blocks.malloc_live_bytes = blocks.malloc_live_bytes.saturating_add(bytes);
+            blocks.malloc_live = blocks.malloc_live.saturating_add(weight.blocks);
+            blocks.malloc_live_bytes = blocks.malloc_live_bytes.saturating_add(weight.bytes);
         }
     }
 
     /// A block is live no more, however it ended.
-    pub(super) fn take_off(&mut self, index: u32, bytes: u64) {
+    pub(super) fn take_off(&mut self, index: u32, weight: Weight) {
         let blocks = self.blocks_mut(index);
-        blocks.malloc_live = blocks.malloc_live.saturating_sub(1);
-        blocks.malloc_live_bytes = blocks.malloc_live_bytes.saturating_sub(bytes);
+        blocks.malloc_live = blocks.malloc_live.saturating_sub(weight.blocks);
+        blocks.malloc_live_bytes = blocks.malloc_live_bytes.saturating_sub(weight.bytes);
     }
 
     /// A block that was taken off was given back after `ticks`.
-    pub(super) fn free(&mut self, index: u32, ticks: u64, by_other: bool) {
+    pub(super) fn free(&mut self, index: u32, weight: Weight, ticks: u64, by_other: bool) {
         let blocks = self.blocks_mut(index);
-        blocks.freed += 1;
-        blocks.freed_by_other += u64::from(by_other);
-        blocks.life_ticks = blocks.life_ticks.saturating_add(ticks);
+        let by_other = if by_other { weight.blocks } else { 0 };
+        blocks.freed = blocks.freed.saturating_add(weight.blocks);
+        blocks.freed_by_other = blocks.freed_by_other.saturating_add(by_other);
+        let life_ticks = ticks.saturating_mul(weight.blocks);
+        blocks.life_ticks = blocks.life_ticks.saturating_add(life_ticks);
     }
 
     fn blocks_mut(&mut self, index: u32) -> &mut BlockTotal {

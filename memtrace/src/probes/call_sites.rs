@@ -94,11 +94,7 @@ impl<'a> Functions<'a> {
 
     /// The slot of the global offset table that the entry of the linkage table at `address` jumps through.
     fn linked_at(&self, address: u64) -> Option<u64> {
-        let code = self.code_at(address, 16)?;
-        let mut instructions =
-            Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter();
-        let jump = instructions.find(|instruction| instruction.code() != Code::Endbr64)?;
-        is_jump_through_slot(&jump).then(|| jump.ip_rel_memory_address())
+        slot_of_entry(self.code_at(address, 16)?, address)
     }
 
     /// `size` bytes of code at `address`, or as much as its section has.
@@ -108,6 +104,13 @@ impl<'a> Functions<'a> {
             (!rest.is_empty()).then(|| &rest[..rest.len().min(size as usize)])
         })
     }
+}
+
+/// The slot of the global offset table that `code`, an entry of the linkage table at `address`, jumps through.
+pub(super) fn slot_of_entry(code: &[u8], address: u64) -> Option<u64> {
+    let mut instructions = Decoder::with_ip(64, code, address, DecoderOptions::NONE).into_iter();
+    let jump = instructions.find(|instruction| instruction.code() != Code::Endbr64)?;
+    is_jump_through_slot(&jump).then(|| jump.ip_rel_memory_address())
 }
 
 fn is_jump_through_slot(jump: &Instruction) -> bool {

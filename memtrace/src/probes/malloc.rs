@@ -3,14 +3,17 @@
 //! In: any file with code. Out: the functions of the allocator in it, if it has one, by their names; none where it has
 //! none, or no symbols to find it by.
 
-use std::{collections::BTreeMap, os::unix::fs::FileExt};
+use std::{
+    collections::{BTreeMap, HashSet},
+    os::unix::fs::FileExt,
+};
 
 use anyhow::{Context, Result};
 use iced_x86::{Decoder, DecoderOptions};
 use memtrace_common::Kind;
-use object::{Object, ObjectSymbol};
+use object::{Object, ObjectSymbol, ObjectSymbolTable, Relocation, RelocationTarget};
 
-use super::{placement, zlib::file_offset};
+use super::{call_sites, placement, zlib::file_offset};
 use crate::target::{
     Library,
     elf_parts::{self, Parts},
@@ -22,6 +25,11 @@ const MAX_FUNCTION_BYTES: u64 = 16 << 10;
 const UNSIZED_FUNCTION_BYTES: u64 = 256;
 /// A browser's or a JVM's symbols are some millions.
 const MAX_SYMBOLS: usize = 8_000_000;
+
+/// A JVM's library has some hundred thousand.
+const MAX_RELOCATIONS: usize = 4_000_000;
+/// An entry of the procedure linkage table.
+const LINKAGE_ENTRY_BYTES: u64 = 16;
 
 /// A function to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +81,12 @@ struct Function<'s> {
 /// The functions of the allocator in `library`; none where it has none.
 pub(super) fn sites(library: &Library) -> Result<Vec<Site>> {
     let path = library.name();
-    let bytes = elf_parts::read(library.file(), Parts::Symbols)
+    let bytes = elf_parts::read(library.file(), Parts::Linkage)
         .with_context(|| format!("failed to read {}", path.display()))?;
     let elf = object::File::parse(&*bytes)
         .with_context(|| format!("failed to parse {}", path.display()))?;
     let functions = functions(&elf);
-    let code = Code { library, elf: &elf };
+    let code = Code { library, elf: &elf, ends: slots_of_ends(&elf, &functions) };
     let sites = functions.iter().filter(|&(&entry, function)| {
         // One that hands the block on to another that is probed would take it back twice.
         !is_end(function.kind) || !code.hands_on(entry, function.size, &functions)
@@ -133,9 +141,26 @@ fn rank_of(name: &str, prefix: &str) -> Option<(usize, Kind)> {
     Some((C.len() + operator, OPERATORS[operator].1))
 }
 
+/// The slots through which the linkage table jumps to functions that take blocks back; none where there are no functions.
+fn slots_of_ends(elf: &object::File<'_>, functions: &BTreeMap<u64, Function<'_>>) -> HashSet<u64> {
+    if functions.is_empty() {
+        return HashSet::new();
+    }
+    let leads_to_end = |relocation: &Relocation| {
+        let RelocationTarget::Symbol(index) = relocation.target() else { return false };
+        let name = elf.dynamic_symbol_table().and_then(|table| table.symbol_by_index(index).ok());
+        let name = name.as_ref().and_then(|symbol| symbol.name().ok());
+        name.and_then(|name| rank_of(name, "")).is_some_and(|(_, kind)| is_end(kind))
+    };
+    let relocations = elf.dynamic_relocations().into_iter().flatten().take(MAX_RELOCATIONS);
+    relocations.filter(|(_, relocation)| leads_to_end(relocation)).map(|(at, _)| at).collect()
+}
+
 struct Code<'f> {
     library: &'f Library,
     elf: &'f object::File<'f>,
+    /// See [`slots_of_ends`].
+    ends: HashSet<u64>,
 }
 
 impl Code<'_> {
@@ -152,10 +177,21 @@ impl Code<'_> {
         let calls = Decoder::with_ip(64, &code, entry, DecoderOptions::NONE).into_iter();
         let mut targets = calls
             .filter(|it| it.is_call_near() || it.is_jmp_short_or_near())
-            .map(|it| it.near_branch_target());
+            .map(|it| it.near_branch_target())
+            .filter(|target| !(entry..entry + code.len() as u64).contains(target));
         targets.any(|target| {
-            target != entry && functions.get(&target).is_some_and(|it| is_end(it.kind))
+            functions.get(&target).is_some_and(|it| is_end(it.kind))
+                || self.linked_at(target).is_some_and(|slot| self.ends.contains(&slot))
         })
+    }
+
+    /// The slot that the entry of the linkage table at `address` jumps through.
+    fn linked_at(&self, address: u64) -> Option<u64> {
+        if self.ends.is_empty() {
+            return None;
+        }
+        let code = self.read(address, LINKAGE_ENTRY_BYTES);
+        call_sites::slot_of_entry(&code, address)
     }
 
     /// The code of a function, as much as can be read of it.

@@ -118,6 +118,8 @@ pub struct Probes {
     allocators: HashMap<FileVersion, Rc<[malloc::Site]>>,
     /// Processes with the device and inode of each file whose allocator is probed in them, or that has none.
     probed_in: HashSet<(u32, (u64, u64))>,
+    /// See [`Self::n_allocators`].
+    n_allocators: usize,
     /// What holds the programs attached.
     links: Links,
     /// Tells of code that processes map, where the kernel allows that.
@@ -167,6 +169,7 @@ impl Probes {
             unreadable: HashSet::new(),
             allocators: HashMap::new(),
             probed_in: HashSet::new(),
+            n_allocators: 0,
             links: Links::default(),
             code_maps: None,
             missed: None,
@@ -321,6 +324,11 @@ impl Probes {
         self.options.blocks != Blocks::None
     }
 
+    /// In how many files an allocator was found and probed, a file in two processes twice.
+    pub fn n_allocators(&self) -> usize {
+        self.n_allocators
+    }
+
     /// Whether the file of this device and inode was looked at for process `tgid`.
     pub fn knows_allocator(&self, tgid: u32, key: (u64, u64)) -> bool {
         self.probed_in.contains(&(tgid, key))
@@ -347,6 +355,7 @@ impl Probes {
                 }
             }
         }
+        self.n_allocators += usize::from(!sites.is_empty());
         if !sites.is_empty() {
             let names: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
             log::info!(

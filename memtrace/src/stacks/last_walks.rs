@@ -177,6 +177,7 @@ mod tests {
                 used: stack.len() as u64,
                 cut: false,
                 has_holes: false,
+                is_at_entry: false,
                 mends: &[],
             };
             let mut whole = Vec::new();

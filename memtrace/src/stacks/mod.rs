@@ -299,6 +299,7 @@ impl Stacks {
             used: header.stack_used,
             cut: (stack.len() as u64) < header.stack_used || stack.len() == MAX_STACK_BYTES,
             has_holes: header.has_holes != 0,
+            is_at_entry: Kind(header.kind).is_malloc(),
             mends: header.mends.get(..header.n_mends as usize).unwrap_or_default(),
         };
         let ended = self.try_walk(header, &snapshot, last, points);

@@ -29,6 +29,8 @@ pub(super) struct Snapshot<'a> {
     pub(super) cut: bool,
     /// Whether a part of the copy is zeros because it could not be read.
     pub(super) has_holes: bool,
+    /// Whether the thread is at a function's entry: its return address is on top of the stack.
+    pub(super) is_at_entry: bool,
     /// Return addresses that return probes have replaced.
     pub(super) mends: &'a [Mend],
 }
@@ -215,6 +217,11 @@ impl Walk<'_> {
                 *found = Some(Address { place: Place::Native(pc), guess: self.guessing });
                 self.apply(rule)
             }
+            // A libc may come without unwind information, as musl does; what called its malloc is known all the same.
+            Step::NoRule if is_innermost && self.snapshot.is_at_entry => {
+                *found = Some(Address { place: Place::Native(pc), guess: false });
+                self.frame(Cfa::Sp(8), Saved::Same, Saved::Same)
+            }
             Step::NoRule => {
                 *found = Some(Address { place: Place::Native(pc), guess: self.guessing });
                 if self.is_at_the_top() { Err(End::First) } else { self.guess() }
@@ -347,7 +354,8 @@ mod tests {
         let stack: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let regs = Regs { ip: NATIVE, sp: SP, ..Regs::default() };
         let cut = (stack.len() as u64) < used;
-        let snapshot = Snapshot { regs, stack: &stack, used, cut, has_holes, mends };
+        let snapshot =
+            Snapshot { regs, stack: &stack, used, cut, has_holes, is_at_entry: false, mends };
         let mut points = Vec::new();
         let (end, _) = walk(&mut FakeCode, false, &snapshot, Known::NOTHING, &mut points);
         (points.len(), end)

@@ -23,8 +23,8 @@ type Header = FileHeader64<LittleEndian>;
 /// What is wanted of a file besides its headers and its symbols with their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parts {
-    /// Nothing more.
-    Symbols,
+    /// How it is linked.
+    Linkage,
     /// How to unwind its code.
     UnwindInformation,
     /// Its code, and how it is linked.
@@ -35,21 +35,25 @@ impl Parts {
     /// What is read of a file at most: a browser's symbols are a hundred MiB, a zlib has 100 KiB in all.
     fn max_bytes(self) -> u64 {
         match self {
-            Self::Symbols | Self::UnwindInformation => 512 << 20,
+            Self::Linkage | Self::UnwindInformation => 512 << 20,
             Self::Code => 16 << 20,
         }
     }
 
     fn want(self, name: &[u8], section: &elf::SectionHeader64<LittleEndian>) -> bool {
         match self {
-            Self::Symbols => false,
+            Self::Linkage => is_relocations(section),
             Self::UnwindInformation => matches!(name, b".eh_frame" | b".eh_frame_hdr"),
             Self::Code => {
                 section.sh_flags.get(LittleEndian) & u64::from(elf::SHF_EXECINSTR) != 0
-                    || matches!(section.sh_type(LittleEndian), elf::SHT_RELA | elf::SHT_REL)
+                    || is_relocations(section)
             }
         }
     }
+}
+
+fn is_relocations(section: &elf::SectionHeader64<LittleEndian>) -> bool {
+    matches!(section.sh_type(LittleEndian), elf::SHT_RELA | elf::SHT_REL)
 }
 
 /// Reads `parts` of `file`.

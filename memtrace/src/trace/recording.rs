@@ -67,7 +67,7 @@ impl Recording {
             Record::Frame(frame) => self.frames.push(frame),
             Record::Stack(stack) => self.stacks.push(stack),
             Record::Event(event) => {
-                let is_block = matches!(event.what, What::Alloc { .. });
+                let is_block = matches!(event.what, What::Alloc { .. } | What::Free { .. });
                 let is_left_out = is_block && event.stack == StackId::LEFT_OUT;
                 if event.what.has_stack() && !is_left_out {
                     self.count_stack(event.stack);
@@ -84,7 +84,12 @@ impl Recording {
             Record::Failed(failed) => self.failed = failed,
             Record::Note(note) => self.note(note),
             Record::End(end) => self.end = Some(end),
-            Record::Malloc(malloc) => self.malloc = Some(malloc),
+            Record::Malloc(malloc) => {
+                self.malloc = Some(malloc);
+                if let Malloc::Sampled { mean_bytes } = malloc {
+                    self.ledger.sample_blocks(mean_bytes);
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{io, ops::ControlFlow, path::PathBuf};
 
 use anyhow::Result;
-use memtrace_common::{EventHeader, Kind};
+use memtrace_common::{EventHeader, Kind, Tally};
 
 use super::super::{args::TraceArgs, jstack::SavedNames};
 use super::{
@@ -20,10 +20,10 @@ use crate::{
     events::{Event, Window},
     jvm::Look,
     ledger::{self, Before, Meaning, Sample, What},
-    probes::{Probes, Ring},
+    probes::{Blocks, Probes, Ring},
     stacks::{New, StackId},
     target,
-    trace::{End, Record, Recording, Target, ThreadName, Why},
+    trace::{End, Malloc, Record, Recording, Target, ThreadName, Why},
 };
 
 /// How long events are held back to put them in order: longer than a call takes, but for the odd one, which is counted.
@@ -40,6 +40,8 @@ pub(super) struct Session {
     zlib: bool,
     /// Whether the frames of Java code are told apart.
     java_frames: bool,
+    /// How calls of allocators are traced, if they are.
+    malloc: Option<Malloc>,
     meaning: Meaning,
     window: Window<Timed>,
     records: Records,
@@ -68,6 +70,11 @@ impl Session {
             processes: Processes::new(root, probes),
             zlib: args.zlib,
             java_frames: !args.no_java_frames,
+            malloc: match args.blocks() {
+                Blocks::None => None,
+                Blocks::All => Some(Malloc::Exact),
+                Blocks::Samples { mean_bytes } => Some(Malloc::Sampled { mean_bytes }),
+            },
             meaning: Meaning::default(),
             window: Window::new(),
             records,
@@ -107,6 +114,9 @@ impl Session {
     pub(super) fn name_target(&mut self, command: Vec<String>) {
         self.put(Record::Features(self.processes.probes.features()));
         self.put(Record::Target(Target { pid: self.processes.root, command, ..Target::default() }));
+        if let Some(malloc) = self.malloc {
+            self.put(Record::Malloc(malloc));
+        }
     }
 
     /// Attaches to a process that runs, and takes note of it as it is when tracing begins.
@@ -234,6 +244,18 @@ impl Session {
         while !self.drain(ring) {}
         self.processes.probes.detach();
         while !self.drain(ring) {}
+        self.tell_tallies();
+    }
+
+    /// What threads' blocks add up to that was not told with their last sample.
+    fn tell_tallies(&mut self) {
+        let time_ns = clock::now_ns();
+        for (tid, Tally { blocks, bytes, given_back, tgid }) in self.processes.probes.tallies() {
+            let what = What::Tally { blocks, bytes, given_back };
+            let (tgid, stack) = (tgid as u32, StackId::NOT_KEPT);
+            let event = ledger::Event { time_ns, tgid, tid, stack, what };
+            self.window.push(time_ns, Timed::Event(event));
+        }
     }
 
     /// Ends the trace.
@@ -387,6 +409,8 @@ impl Session {
         let mut notes = tally::notes_on_trace(target, self.records.is_full());
         let ledger = &self.records.recording.ledger;
         notes.extend(self.behind.notes(ledger.start_ns()));
+        let sees_none = self.malloc.is_some() && self.processes.probes.n_allocators() == 0;
+        notes.extend(sees_none.then(|| tally::NO_ALLOCATOR.to_owned()));
         // What has no tables has neither names nor code.
         let mut unreadable = self.processes.stacks.unreadable_jvms();
         let naming::Unreadable { jvms, lists } = self.vm_names.unreadable();

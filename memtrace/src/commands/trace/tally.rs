@@ -49,6 +49,10 @@ pub(super) fn failed(counters: &Counters) -> Vec<(String, u64)> {
     all.filter(|(_, n)| *n > 0).collect()
 }
 
+/// Where no allocator was found.
+pub(super) const NO_ALLOCATOR: &str = "malloc's blocks are not seen: none of the files whose code the process runs has \
+    an allocator's functions among its symbols (a stripped program that has its allocator built in has none)";
+
 /// What limits the whole trace, a line each.
 pub(super) fn notes_on_trace(target: &Target, is_file_full: bool) -> Vec<String> {
     let pid = target.pid;

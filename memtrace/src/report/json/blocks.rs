@@ -21,6 +21,9 @@ pub(super) struct Blocks {
     allocated_bytes: u64,
     live_blocks: u64,
     live_bytes: u64,
+    /// Half of the 95 % interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live_bytes_error: Option<u64>,
     peak_live_bytes: u64,
     peak_seconds: f64,
     freed_before: u64,
@@ -66,9 +69,10 @@ impl Blocks {
             mode,
             sampled_every_bytes,
             allocations: counts.allocations,
-            allocated_bytes: ledger.sum(Metric::Malloc),
+            allocated_bytes: counts.allocated_bytes,
             live_blocks: counts.live,
             live_bytes: counts.live_bytes,
+            live_bytes_error: counts.error_bytes,
             peak_live_bytes: counts.peak_bytes,
             peak_seconds: units::seconds(ledger.since_start_ns(counts.peak_ns)),
             freed_before: counts.freed_before,

@@ -2,7 +2,7 @@
 
 use super::{Screen, names, stacks, units};
 use crate::{
-    ledger::{Metric, StackBlocks, TAIL_PERCENT, Trend},
+    ledger::{BlockCounts, StackBlocks, TAIL_PERCENT, Trend},
     trace::{Malloc, Recording},
 };
 
@@ -22,8 +22,7 @@ pub(super) fn sums(recording: &Recording, screen: &mut Screen) {
             format!(", sampled every {} on average", units::bytes(mean_bytes))
         }
     };
-    let (allocated, live) =
-        (units::bytes(ledger.sum(Metric::Malloc)), units::bytes(blocks.live_bytes));
+    let (allocated, live) = (units::bytes(blocks.allocated_bytes), live_bytes(&blocks));
     screen.labeled_parts(
         "malloc",
         &[
@@ -48,6 +47,15 @@ pub(super) fn sums(recording: &Recording, screen: &mut Screen) {
         .collect();
     if !freed.is_empty() {
         screen.labeled_parts("freed", &freed);
+    }
+}
+
+/// Live bytes, with how far off they may be where they are estimated.
+fn live_bytes(blocks: &BlockCounts) -> String {
+    let live = units::bytes(blocks.live_bytes);
+    match blocks.error_bytes {
+        Some(error) => format!("{live} ± {}", units::bytes(error)),
+        None => live,
     }
 }
 
