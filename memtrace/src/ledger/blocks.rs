@@ -372,8 +372,12 @@ mod tests {
         let BlockCounts { live: n, live_bytes, .. } = ledger.blocks();
         assert_eq!((n, live_bytes), live, "{events:x?}");
         assert_eq!(ledger.sum(Metric::MallocLive), live_bytes, "{events:x?}");
-        let BlockCounts { allocations, peak_bytes, peak_ns, .. } = ledger.blocks();
-        let want = BlockCounts { allocations, live: n, live_bytes, peak_bytes, peak_ns, ..counts };
+        let seen = ledger.blocks();
+        let (allocations, allocated_bytes) = (seen.allocations, seen.allocated_bytes);
+        assert_eq!(allocated_bytes, ledger.sum(Metric::Malloc), "{events:x?}");
+        let BlockCounts { peak_bytes, peak_ns, .. } = seen;
+        let live = BlockCounts { live: n, live_bytes, peak_bytes, peak_ns, ..counts };
+        let want = BlockCounts { allocations, allocated_bytes, ..live };
         assert_eq!(ledger.blocks(), want, "{events:x?}");
         let row = ledger.stacks_of_blocks();
         let sum = row.iter().map(|row| row.blocks.freed_by_other).sum::<u64>();
@@ -468,7 +472,7 @@ mod tests {
     fn not_kept() {
         let (mut blocks, mut totals) = (Blocks::default(), Totals::default());
         let owner = totals.index(0, StackId(7));
-        blocks.counts.live = MAX_BLOCKS;
+        blocks.n_kept = MAX_BLOCKS;
         blocks.begin(&mut totals, Handed { tgid: 1, tid: 1, address: 16, size: 8, owner }, 0);
         let end = Returned { tgid: 1, tid: 1, address: 16, thread: 0, goes_on: false };
         blocks.end(&mut totals, end, 0);

@@ -36,7 +36,7 @@ mod tests {
         // (size, mean, blocks, bytes): small ones stand for the mean, large ones for themselves
         let cases = [
             (64, Some(512 << 10), 8193, 524_320),
-            (512 << 10, Some(512 << 10), 2, 829_412),
+            (512 << 10, Some(512 << 10), 2, 829_411),
             (64 << 20, Some(512 << 10), 1, 64 << 20),
             (64, None, 1, 64),
             (0, Some(512 << 10), 1, 0),

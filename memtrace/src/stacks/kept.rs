@@ -8,10 +8,8 @@ pub(crate) const MAX_STACKS: usize = 300_000;
 pub(crate) const MAX_FRAMES: usize = 500_000;
 
 impl StackId {
-    /// Stands for all stacks that there was no room for.
+    /// Stands for all stacks that there was no room for, and that were left out because memtrace was behind.
     pub const NOT_KEPT: StackId = StackId(0);
-    /// Stands for all stacks that the kernel side left out because memtrace was behind.
-    pub const LEFT_OUT: StackId = StackId(1);
 }
 
 /// Something that was interned for the first time.
@@ -34,16 +32,14 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// No stack yet but [`StackId::NOT_KEPT`] and [`StackId::LEFT_OUT`].
+    /// No stack yet but [`StackId::NOT_KEPT`].
     pub(super) fn new() -> Self {
         let (frames, stacks) = (Interner::new(MAX_FRAMES), Interner::new(MAX_STACKS));
         let mut kept = Self { frames, stacks, new: Vec::new(), n_lost: 0 };
-        for name in ["[not kept]", "[left out]"] {
-            let name = name.into();
-            let frame = Frame { name, kind: FrameKind::Native, guess: false, source: None };
-            let frames = vec![kept.frame(frame)];
-            kept.stack(Stack { frames, quality: Quality::Broken });
-        }
+        let name = "[not kept]".into();
+        let frame = Frame { name, kind: FrameKind::Native, guess: false, source: None };
+        let frames = vec![kept.frame(frame)];
+        kept.stack(Stack { frames, quality: Quality::Broken });
         kept
     }
 

@@ -68,7 +68,8 @@ impl Recording {
             Record::Stack(stack) => self.stacks.push(stack),
             Record::Event(event) => {
                 let is_block = matches!(event.what, What::Alloc { .. } | What::Free { .. });
-                let is_left_out = is_block && event.stack == StackId::LEFT_OUT;
+                // Of a block the stack may be left out; that is a loss of its own.
+                let is_left_out = is_block && event.stack == StackId::NOT_KEPT;
                 if event.what.has_stack() && !is_left_out {
                     self.count_stack(event.stack);
                 }

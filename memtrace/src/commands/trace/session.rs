@@ -322,11 +322,8 @@ impl Session {
             let name = Timed::Name(naming::of_rename(&event));
             return self.window.push(header.exit_ns, name);
         }
-        let stack = match (event.kind.has_stack(), event.is_short) {
-            (true, false) => self.resolve(&event),
-            (true, true) => StackId::LEFT_OUT,
-            (false, _) => StackId::NOT_KEPT,
-        };
+        let has_stack = event.kind.has_stack() && !event.is_short;
+        let stack = if has_stack { self.resolve(&event) } else { StackId::NOT_KEPT };
         for (time_ns, what) in self.meaning.of(header, event.kind).into_iter().flatten() {
             let what = self.complete(header, what);
             if event.is_short && matches!(what, What::Alloc { .. }) {
