@@ -21,6 +21,7 @@ mod shadow;
 mod syscalls;
 mod task;
 mod threads;
+mod traps;
 mod zlib;
 
 #[cfg(not(test))]

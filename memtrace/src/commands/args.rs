@@ -105,6 +105,12 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "512K")]
     pub(crate) malloc_rate: u64,
 
+    /// Put empty programs on the allocator's functions
+    ///
+    /// For benchmarks of memtrace itself: what the traps alone cost. No block is recorded.
+    #[arg(long, hide = true)]
+    pub(crate) bare_probes: bool,
+
     /// Show the Java part of each stack as one frame, `[java]`
     ///
     /// Otherwise its frames are read from the JVM's memory, without its knowing: class, method, and whether it was

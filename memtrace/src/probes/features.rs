@@ -100,8 +100,13 @@ fn try_tracefs() -> Result<Tracefs> {
 
 /// Loads and attaches everything.
 fn try_probes() -> Result<(bool, Result<()>)> {
-    let options =
-        Options { ring_bytes: SMALL_RING_BYTES, debug: false, zlib: false, blocks: Blocks::None };
+    let options = Options {
+        ring_bytes: SMALL_RING_BYTES,
+        debug: false,
+        zlib: false,
+        blocks: Blocks::None,
+        bare: false,
+    };
     let mut probes = Probes::load(options)?;
     probes.attach()?;
     let tells_code_maps = probes.tells_code_maps();

@@ -88,6 +88,8 @@ pub struct Options {
     pub zlib: bool,
     /// Which blocks of allocators are told of.
     pub blocks: Blocks,
+    /// Whether allocators' probes run empty programs: what the traps alone cost.
+    pub bare: bool,
 }
 
 /// Which blocks of allocators are told of.
@@ -401,6 +403,7 @@ impl Probes {
         kind: Kind,
         scope: UProbeScope,
     ) -> Result<()> {
+        let name = if self.options.bare { without_work(name) } else { name };
         let program: &mut UProbe = program_mut(&mut self.ebpf, name)?;
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(file_offset),
@@ -411,6 +414,15 @@ impl Probes {
         })?;
         self.links.functions.push((name, link));
         Ok(())
+    }
+}
+
+/// The empty program that goes where program `name` of an allocator's functions would.
+fn without_work(name: &'static str) -> &'static str {
+    match name {
+        "block_wanted" | "block_given_back" => "trap",
+        "block_got" => "trap_at_return",
+        other => other,
     }
 }
 
@@ -447,6 +459,8 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         "block_wanted",
         "block_got",
         "block_given_back",
+        "trap",
+        "trap_at_return",
     ] {
         let program: &mut UProbe = program_mut(ebpf, name)?;
         program.load().with_context(|| format!("the kernel refused program {name}"))?;

@@ -70,6 +70,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         debug: args.outputs.verbose >= 2,
         zlib: args.zlib,
         blocks: args.blocks(),
+        bare: args.bare_probes,
     };
     let mut probes = Probes::load(options)?;
     // A command's children belong to it; whoever attaches decides.
