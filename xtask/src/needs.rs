@@ -67,8 +67,8 @@ pub(crate) enum Source {
 const NEEDS: &[Need] = &[
     Need {
         source: Source::Debian(&["gcc", "libc6-dev"]),
-        reason: "cc links every Rust program and compiles zstd and the C fixtures",
-        parts: &[Part::Build],
+        reason: "cc links every Rust program and compiles zstd, the C fixtures and what is measured",
+        parts: &[Part::Build, Part::Bench],
         is_met: |machine| machine.has_program("cc") && machine.has_file("usr/include/stdio.h"),
     },
     Need {
@@ -114,14 +114,14 @@ const NEEDS: &[Need] = &[
     },
     Need {
         source: Source::Debian(&["openjdk-17-jdk-headless"]),
-        reason: "the JVM that is traced, and the compiler of the Java fixtures",
-        parts: &[Part::Tests, Part::Demo],
+        reason: "the JVM that is traced, the compiler of the Java fixtures, and what unpacks jars",
+        parts: &[Part::Tests, Part::Demo, Part::Bench],
         is_met: |machine| machine.has_program("java") && machine.has_program("javac"),
     },
     Need {
         source: Source::Debian(&["maven"]),
-        reason: "Maven builds the demo application",
-        parts: &[Part::Tests, Part::Demo],
+        reason: "Maven builds the demo application, and fetches async-profiler",
+        parts: &[Part::Tests, Part::Demo, Part::Bench],
         is_met: |machine| machine.has_program("mvn"),
     },
     Need {
@@ -141,6 +141,22 @@ const NEEDS: &[Need] = &[
         reason: "strace lists system calls beside memtrace, and is measured against it",
         parts: &[Part::Tests, Part::Bench],
         is_met: |machine| machine.has_program("strace"),
+    },
+    Need {
+        source: Source::Debian(&["heaptrack"]),
+        reason: "heaptrack is measured against memtrace",
+        parts: &[Part::Bench],
+        is_met: |machine| {
+            [HEAPTRACK_PRELOAD, HEAPTRACK_INTERPRETER]
+                .into_iter()
+                .all(|name| library(&machine.places, name).is_some())
+        },
+    },
+    Need {
+        source: Source::Debian(&["libjemalloc2"]),
+        reason: "jemalloc's own profiler is measured against memtrace",
+        parts: &[Part::Bench],
+        is_met: |machine| library(&machine.places, JEMALLOC).is_some(),
     },
     Need {
         source: Source::Debian(&["binutils"]),
@@ -195,6 +211,19 @@ const NEEDS: &[Need] = &[
         is_met: |machine| machine.has_program("cargo-fuzz"),
     },
 ];
+
+/// jemalloc, as Debian builds it: with its profiler.
+pub(crate) const JEMALLOC: &str = "libjemalloc.so.2";
+/// What heaptrack preloads.
+pub(crate) const HEAPTRACK_PRELOAD: &str = "libheaptrack_preload.so";
+/// What resolves heaptrack's frames.
+pub(crate) const HEAPTRACK_INTERPRETER: &str = "libexec/heaptrack_interpret";
+
+/// A file of a package in `/usr/lib/DIR`, where DIR is the platform's or the package's.
+pub(crate) fn library(places: &Places, name: &str) -> Option<PathBuf> {
+    let folders = places.root.join("usr/lib").read_dir().ok()?.flatten();
+    folders.map(|folder| folder.path().join(name)).find(|path| path.is_file())
+}
 
 /// The needs of `parts` that this machine does not meet, in the order to install them.
 pub(crate) fn unmet(machine: &Machine, parts: &[Part]) -> Vec<&'static Need> {
@@ -267,7 +296,18 @@ mod tests {
                 &[Part::Demo],
                 &[Source::Debian(&["openjdk-17-jdk-headless"]), Source::Debian(&["maven"])],
             ),
-            (&[Part::Bench], &[Source::Debian(&["bpftrace"]), Source::Debian(&["strace"])]),
+            (
+                &[Part::Bench],
+                &[
+                    Source::Debian(&["gcc", "libc6-dev"]),
+                    Source::Debian(&["openjdk-17-jdk-headless"]),
+                    Source::Debian(&["maven"]),
+                    Source::Debian(&["bpftrace"]),
+                    Source::Debian(&["strace"]),
+                    Source::Debian(&["heaptrack"]),
+                    Source::Debian(&["libjemalloc2"]),
+                ],
+            ),
         ];
         for (parts, want) in cases {
             assert_eq!(sources(&machine, parts), want, "{parts:?}");
@@ -303,9 +343,22 @@ mod tests {
         for program in ["java", "javac", "strace", "clippy-driver", "cargo-clippy"] {
             fs::write(bin.join(program), "").unwrap();
         }
+        for file in [
+            "lib/heaptrack/libheaptrack_preload.so",
+            "lib/heaptrack/libexec/heaptrack_interpret",
+            "lib/x86_64-linux-gnu/libjemalloc.so.2",
+        ] {
+            let file = machine.places.root.join("usr").join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
         fs::write(machine.toolchain_bin.join("cargo-fmt"), "").unwrap();
         assert_eq!(sources(&machine, &[Part::Demo]), [Source::Debian(&["maven"])]);
-        assert_eq!(sources(&machine, &[Part::Bench]), [Source::Debian(&["bpftrace"])]);
+        let bench = ["gcc", "maven", "bpftrace"];
+        let of_bench = sources(&machine, &[Part::Bench]);
+        let first =
+            |source: &Source| matches!(source, Source::Debian(names) if bench.contains(&names[0]));
+        assert!(of_bench.len() == bench.len() && of_bench.iter().all(first), "{of_bench:?}");
         assert_eq!(sources(&machine, &[Part::Lint]), [Source::Component("clippy")]);
         fs::remove_dir_all(&machine.places.root).unwrap();
     }

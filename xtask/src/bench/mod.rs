@@ -3,7 +3,11 @@
 //! In: built programs and a quiet machine. Out: tables on stdout, their raw figures in
 //! `target/bench/`. Nothing here decides whether a figure is good; the bars are only named.
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context;
 
@@ -11,21 +15,30 @@ use crate::{
     build, demo,
     needs::Part,
     repository::Repository,
-    run,
     setup::{self, Policy},
 };
 
 mod async_profiler;
+mod beside;
 mod bystander;
+mod malloc;
 mod process;
 mod quiet;
 mod resolving;
+mod run;
+mod said;
 mod stacks;
 mod startup;
 mod statistics;
 mod table;
+mod target;
 pub(crate) mod timed;
 mod tool;
+
+/// How the names of the dumps begin that jemalloc's profiler writes.
+const JEMALLOC_DUMPS: &str = "jemalloc";
+
+use target::Target;
 
 /// What can be measured.
 #[derive(clap::Subcommand)]
@@ -37,14 +50,17 @@ pub(crate) enum Bench {
     /// The demo application is started several times, its stacks are captured, and then streamed through what a trace does
     /// with them, beside the living JVMs. Takes 4 GB of memory and more.
     Stacks(stacks::Options),
+    /// Measure what tracing an allocator's calls costs, how many a second can be traced, and the memory that takes
+    ///
+    /// A loop of malloc and free under memtrace and under other tools; calls from stacks of 20 frames at a rate that rises
+    /// until memtrace loses something; 10 million live blocks.
+    Malloc(malloc::Options),
 }
 
 /// Where everything that a benchmark needs is.
 struct Bed {
     /// The memtrace under test.
     memtrace: PathBuf,
-    /// The demo application.
-    jar: PathBuf,
     /// Where figures, and what the tools write, go.
     folder: PathBuf,
 }
@@ -54,6 +70,7 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
     let (given, mut parts) = match bench {
         Bench::Startup(options) => (&options.memtrace, vec![Part::Demo, Part::Bench]),
         Bench::Stacks(options) => (&options.memtrace, vec![Part::Demo]),
+        Bench::Malloc(options) => (&options.memtrace, vec![Part::Bench]),
     };
     if given.is_none() {
         parts.insert(0, Part::Build);
@@ -64,16 +81,25 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
             .with_context(|| format!("failed to find {}", binary.display()))?,
         None => build::run(repository, policy)?,
     };
-    let jar = demo::build(repository)?;
     let folder = repository.target.join("bench");
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create {}", folder.display()))?;
-    let bed = Bed { memtrace, jar, folder };
+    let bed = Bed { memtrace, folder };
+    let jar = || demo::build(repository);
     match bench {
-        Bench::Startup(options) if run::is_root() => return startup::run(&bed, options),
-        Bench::Startup(options) => startup::prepare(&bed, options)?,
-        Bench::Stacks(options) if run::is_root() => return stacks::run(&bed, options),
-        Bench::Stacks(_) => {}
+        Bench::Startup(options) if crate::run::is_root() => {
+            return startup::run(&bed, &Target::demo(&jar()?), options);
+        }
+        Bench::Startup(options) => {
+            jar()?;
+            startup::prepare(&bed, options)?;
+        }
+        Bench::Stacks(options) if crate::run::is_root() => {
+            return stacks::run(&bed, &jar()?, options);
+        }
+        Bench::Stacks(_) => drop(jar()?),
+        Bench::Malloc(options) if crate::run::is_root() => return malloc::run(&bed, options),
+        Bench::Malloc(options) => malloc::prepare(&bed, options)?,
     }
     again_as_root(given.is_none().then_some(&bed.memtrace))
 }
@@ -82,12 +108,12 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
 /// build or to fetch: what root built, the user could not build again.
 fn again_as_root(built: Option<&PathBuf>) -> anyhow::Result<()> {
     let xtask = env::current_exe().context("failed to find the running program")?;
-    let mut again = run::as_root(xtask);
+    let mut again = crate::run::as_root(xtask);
     again.args(env::args_os().skip(1));
     if let Some(built) = built {
         again.arg("--memtrace").arg(built);
     }
-    run::run(&mut again)
+    crate::run::run(&mut again)
 }
 
 /// A command without what cargo adds to the environment of the programs it runs.
@@ -95,4 +121,35 @@ fn clean_command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_remove("LD_LIBRARY_PATH");
     command
+}
+
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// A number with its digits in groups of three.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_in_groups() {
+        let cases = [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")];
+        for (n, want) in cases {
+            assert_eq!(grouped(n), want);
+        }
+        assert_eq!(grouped(u64::MAX), "18,446,744,073,709,551,615");
+    }
 }

@@ -44,12 +44,12 @@ pub(crate) struct Options {
 }
 
 /// Measures and prints.
-pub(crate) fn run(bed: &Bed, options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(bed: &Bed, jar: &Path, options: &Options) -> anyhow::Result<()> {
     let (mut jvms, mut captures) = (Vec::new(), Vec::new());
     for n in 1..=options.starts {
         eprintln!("Capturing start-up {n} of {}.", options.starts);
         let capture = bed.folder.join(format!("stacks-{n}.capture"));
-        jvms.push(Jvm::start_captured(bed, &capture)?);
+        jvms.push(Jvm::start_captured(bed, jar, &capture)?);
         captures.push(capture);
     }
     let is_quiet = quiet::wait_until_quiet();
@@ -89,7 +89,7 @@ impl Drop for Jvm {
 
 impl Jvm {
     /// Starts the application and captures its start-up, from its first instruction on.
-    fn start_captured(bed: &Bed, capture: &Path) -> anyhow::Result<Self> {
+    fn start_captured(bed: &Bed, jar: &Path, capture: &Path) -> anyhow::Result<Self> {
         let log = bed.folder.join("stacks.log");
         let output =
             File::create(&log).with_context(|| format!("failed to create {}", log.display()))?;
@@ -97,7 +97,7 @@ impl Jvm {
         let child = clean_command("sh")
             .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
             .args(java)
-            .arg(&bed.jar)
+            .arg(jar)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("failed to share the log")?)
             .stderr(output)

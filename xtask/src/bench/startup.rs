@@ -2,8 +2,8 @@
 //!
 //! In: a bed with everything built. Out: a table. Each traced run has an untraced one beside it,
 //! and their order changes from pair to pair, so that a machine that becomes slower or warmer
-//! slows both alike. The result is the median of the pairs' ratios. memtrace gets pairs until
-//! that median is known well enough; the other tools are so far away that a few are enough.
+//! slows both alike. The result is the median of the pairs' ratios. What has a bar gets pairs until
+//! that median is known well enough; the other tools are there to compare with, and a few are enough.
 
 use std::{
     fs::File,
@@ -16,16 +16,30 @@ use serde_json::json;
 
 use super::{
     Bed, bystander, quiet,
+    run::Run,
+    said::Said,
     statistics::Estimate,
     table::{self, Report, Row},
-    tool::{Run, Tool, Tracer},
+    target::Target,
+    tool::Tool,
 };
 
 /// How well the ratio must be known: half the width of its 95 % interval.
 const HALF_WIDTH: f64 = 0.02;
 
-const ALL_TOOLS: [Tool; 5] =
-    [Tool::Memtrace, Tool::Strace, Tool::Bpftrace, Tool::AsyncProfiler, Tool::AsyncProfilerSampled];
+const ALL_TOOLS: [Tool; 11] = [
+    Tool::Memtrace,
+    Tool::MemtraceExact,
+    Tool::MemtraceSampled,
+    Tool::MemtraceBare,
+    Tool::Strace,
+    Tool::Bpftrace,
+    Tool::AsyncProfiler,
+    Tool::AsyncProfilerSampled,
+    Tool::Heaptrack,
+    Tool::Jemalloc,
+    Tool::JemallocSampled,
+];
 
 /// What to measure and how long.
 #[derive(clap::Args)]
@@ -34,7 +48,7 @@ pub(crate) struct Options {
     #[arg(long = "tool", value_name = "TOOL")]
     tools: Vec<Tool>,
 
-    /// Stop after this many pairs of memtrace, however wide the interval
+    /// Stop after this many pairs of memtrace in each of its modes, however wide the interval
     #[arg(long, value_name = "N", default_value_t = 160)]
     max_pairs: usize,
 
@@ -66,11 +80,11 @@ struct Pair {
 /// Fetches what the tools to be measured are made of.
 pub(crate) fn prepare(bed: &Bed, options: &Options) -> anyhow::Result<()> {
     let mut installed = options.chosen().into_iter().filter(|tool| tool.is_installed());
-    installed.try_for_each(|tool| tool.agent(bed).map(drop))
+    installed.try_for_each(|tool| tool.prepare(bed))
 }
 
 /// Measures and prints.
-pub(crate) fn run(bed: &Bed, options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(bed: &Bed, demo: &Target, options: &Options) -> anyhow::Result<()> {
     let (mut series, absent): (Vec<_>, Vec<_>) = options
         .chosen()
         .into_iter()
@@ -82,10 +96,10 @@ pub(crate) fn run(bed: &Bed, options: &Options) -> anyhow::Result<()> {
     let mut n_noisy = 0;
 
     eprintln!("Warming up.");
-    bed.measure(None)?;
+    bed.measure(None, demo)?;
     while series.iter().any(|series| series.wants_more(options)) {
         for series in series.iter_mut().filter(|series| series.wants_more(options)) {
-            n_noisy += series.add_pair(bed)?;
+            n_noisy += series.add_pair(bed, demo)?;
             series.record_last(&mut raw).context("failed to write the raw figures")?;
         }
     }
@@ -99,9 +113,8 @@ pub(crate) fn run(bed: &Bed, options: &Options) -> anyhow::Result<()> {
         untraced: series
             .iter()
             .flat_map(|series| &series.pairs)
-            .map(|pair| pair.untraced)
+            .map(|pair| pair.untraced.clone())
             .collect(),
-        tracers: series.iter().flat_map(Series::tracers).collect(),
         bystander,
         n_noisy,
         half_width: HALF_WIDTH,
@@ -120,7 +133,7 @@ impl Series {
         let n = self.pairs.len();
         match (options.quick, self.tool) {
             (true, _) => n < 1,
-            (false, Tool::Memtrace) => n < options.max_pairs && !self.is_precise(),
+            (false, tool) if tool.bars().is_some() => n < options.max_pairs && !self.is_precise(),
             (false, _) => n < options.peer_pairs,
         }
     }
@@ -140,16 +153,17 @@ impl Series {
             name: self.tool.name(),
             wall: Estimate::of(&ratios(|run| run.timing.wall_seconds()))?,
             cpu: Estimate::of(&ratios(|run| run.timing.usage.cpu_seconds))?,
-            must_be_precise: self.tool == Tool::Memtrace,
+            bars: self.tool.bars(),
+            traced: self.pairs.iter().map(|pair| pair.traced.clone()).collect(),
         })
     }
 
     /// Runs a pair; returns how many of its runs began on a busy machine.
-    fn add_pair(&mut self, bed: &Bed) -> anyhow::Result<usize> {
+    fn add_pair(&mut self, bed: &Bed, demo: &Target) -> anyhow::Result<usize> {
         let mut n_noisy = 0;
         let mut measure = |tool| {
             n_noisy += usize::from(!quiet::wait_until_quiet());
-            bed.measure(tool)
+            bed.measure(tool, demo)
         };
         let (untraced, traced) = if self.pairs.len().is_multiple_of(2) {
             let untraced = measure(None)?;
@@ -172,15 +186,13 @@ impl Series {
             self.tool.name(),
             self.pairs.len(),
         );
+        let said = traced.memtrace.as_ref().and_then(|tracer| tracer.said.as_ref());
         let line = json!({
             "tool": self.tool.name(), "pair": self.pairs.len(),
             "wall_seconds": [wall, traced_wall], "cpu_seconds": [cpu, traced_cpu],
+            "said": said.map(Said::to_json),
         });
         writeln!(raw, "{line}")
-    }
-
-    fn tracers(&self) -> impl Iterator<Item = (Tracer, Run)> {
-        self.pairs.iter().filter_map(|pair| Some((pair.traced.memtrace?, pair.traced)))
     }
 }
 
@@ -210,7 +222,7 @@ mod tests {
     fn when_to_stop() {
         let steady = [1.03; 6];
         let shaky = [1.0, 1.1, 1.0, 1.1, 1.0, 1.1];
-        let cases: [(Tool, &[f64], bool, bool); 8] = [
+        let cases: [(Tool, &[f64], bool, bool); 9] = [
             (Tool::Memtrace, &[], false, true),
             (Tool::Memtrace, &steady[..5], false, true), // too few for an interval
             (Tool::Memtrace, &steady, false, false),
@@ -219,6 +231,7 @@ mod tests {
             (Tool::Strace, &[6.0, 6.5], false, true),
             (Tool::Strace, &[6.0, 6.5, 7.0], false, false),
             (Tool::Memtrace, &[1.03], true, false),
+            (Tool::MemtraceExact, &shaky, false, true),
         ];
         for (tool, ratios, quick, want) in cases {
             let series = series(tool, ratios);

@@ -19,6 +19,10 @@ use super::process::{Usage, now_ns, wait};
 /// What to run and where to write.
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// Set this variable in the environment of the program; may be given several times
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    variables: Vec<String>,
+
     /// Write the measurement to this file
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -46,6 +50,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let program = &options.command[0];
     let child = Command::new(program)
         .args(&options.command[1..])
+        .envs(options.variables.iter().filter_map(|it| it.split_once('=')))
         .spawn()
         .with_context(|| format!("failed to start {program}"))?;
     // `spawn` returns once the child has called exec: it waits to learn whether that failed.
@@ -139,11 +144,23 @@ mod tests {
         let work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done";
         for (script, is_busy) in [("sleep 0.3", false), (work, true)] {
             let command = ["sh", "-c", script].map(str::to_owned).to_vec();
-            run(&Options { file: file.clone(), command }).unwrap();
+            run(&Options { variables: Vec::new(), file: file.clone(), command }).unwrap();
             let timing = Timing::read(&file).unwrap();
             let busy = timing.usage.cpu_seconds > timing.wall_seconds() * 0.3;
             assert_eq!(busy, is_busy, "{script}: {timing:?}");
             assert!(timing.usage.max_rss_bytes > 100_000, "{timing:?}");
+        }
+        fs::remove_file(&file).unwrap();
+    }
+
+    /// The program gets the variables, up to the first `=` their names.
+    #[test]
+    fn variables_are_the_programs() {
+        let file = std::env::temp_dir().join(format!("memtrace-set-{}", std::process::id()));
+        let command = ["sh", "-c", "[ \"$SOME_NAME\" = a=b ]"].map(str::to_owned).to_vec();
+        for (variables, code) in [(vec!["SOME_NAME=a=b".to_owned()], 0), (Vec::new(), 1)] {
+            let options = Options { variables, file: file.clone(), command: command.clone() };
+            assert_eq!(run(&options).unwrap(), ExitCode::from(code));
         }
         fs::remove_file(&file).unwrap();
     }
