@@ -82,11 +82,11 @@ fn draw() -> u64 {
     // between.
     let zeros = leading_zeros(random);
     let mantissa = u64::from(random << zeros) & 0x7fff_ffff;
-    let (index, part) = ((mantissa >> 25) as usize & 63, mantissa >> 9 & 0xffff);
+    let (index, part) = ((mantissa >> 25) as usize & 63, (mantissa >> 9) & 0xffff);
     let (low, high) = (u64::from(LN[index]), u64::from(LN[index + 1]));
-    let ln_mantissa = low + ((high - low) * part >> 16);
+    let ln_mantissa = low + (((high - low) * part) >> 16);
     let units = (u64::from(zeros) + 1) * LN_2 - ln_mantissa;
-    (rate_bytes() * units >> 16) + 1
+    ((rate_bytes() * units) >> 16) + 1
 }
 
 /// The instruction set has no instruction for it.

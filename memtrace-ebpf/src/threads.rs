@@ -100,7 +100,8 @@ pub(crate) fn get_or_try_add(tid: u32) -> Option<&'static mut Thread> {
     if let Some(thread) = get(tid) {
         return Some(thread);
     }
-    THREADS.insert(tid, &NEW, 0).ok()?;
+    let new: &Thread = &NEW;
+    THREADS.insert(tid, new, 0).ok()?;
     get(tid)
 }
 

@@ -23,8 +23,26 @@ pub(super) struct Links {
     pub(super) functions: Vec<(&'static str, UProbeLinkId)>,
 }
 
-/// Lets go of `links`.
+/// Lets go of `links`, and waits for that.
 pub(super) fn drop_all(ebpf: &mut Ebpf, links: Links) {
+    let owned = owned(ebpf, links);
+    thread::scope(|scope| {
+        for link in owned {
+            // Where no thread can be made, the link is dropped with the closure: here, one after the other.
+            thread::Builder::new().spawn_scoped(scope, move || drop(link)).ok();
+        }
+    });
+}
+
+/// Lets go of `links` while other things go on.
+pub(super) fn drop_later(ebpf: &mut Ebpf, links: Links) {
+    let owned = owned(ebpf, links);
+    if !owned.is_empty() {
+        thread::Builder::new().spawn(move || drop(owned)).ok();
+    }
+}
+
+fn owned(ebpf: &mut Ebpf, links: Links) -> Vec<Box<dyn Send>> {
     let mut owned: Vec<Box<dyn Send>> = Vec::new();
     for (name, id) in links.life {
         let program = program_mut::<BtfTracePoint>(ebpf, name).ok();
@@ -38,12 +56,7 @@ pub(super) fn drop_all(ebpf: &mut Ebpf, links: Links) {
         let program = program_mut::<UProbe>(ebpf, name).ok();
         owned.extend(program.and_then(|program| program.take_link(id).ok()).map(boxed));
     }
-    thread::scope(|scope| {
-        for link in owned {
-            // Where no thread can be made, the link is dropped with the closure: here, one after the other.
-            thread::Builder::new().spawn_scoped(scope, move || drop(link)).ok();
-        }
-    });
+    owned
 }
 
 fn boxed(link: impl Send + 'static) -> Box<dyn Send> {

@@ -4,12 +4,12 @@
 //! none, or no symbols to find it by.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap},
     os::unix::fs::FileExt,
 };
 
 use anyhow::{Context, Result};
-use iced_x86::{Decoder, DecoderOptions};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use memtrace_common::Kind;
 use object::{Object, ObjectSymbol, ObjectSymbolTable, Relocation, RelocationTarget};
 
@@ -28,6 +28,8 @@ const MAX_SYMBOLS: usize = 8_000_000;
 
 /// A JVM's library has some hundred thousand.
 const MAX_RELOCATIONS: usize = 4_000_000;
+/// Functions that a block is handed on by before it gets to the one that takes it back.
+const MAX_HANDS: u32 = 4;
 /// An entry of the procedure linkage table.
 const LINKAGE_ENTRY_BYTES: u64 = 16;
 
@@ -86,10 +88,10 @@ pub(super) fn sites(library: &Library) -> Result<Vec<Site>> {
     let elf = object::File::parse(&*bytes)
         .with_context(|| format!("failed to parse {}", path.display()))?;
     let functions = functions(&elf);
-    let code = Code { library, elf: &elf, ends: slots_of_ends(&elf, &functions) };
+    let code = Code { library, elf: &elf, slots: linked_slots(&elf, &functions) };
     let sites = functions.iter().filter(|&(&entry, function)| {
         // One that hands the block on to another that is probed would take it back twice.
-        !is_end(function.kind) || !code.hands_on(entry, function.size, &functions)
+        !is_end(function.kind) || !code.hands_on(entry, function.size, &functions, MAX_HANDS)
     });
     Ok(sites.filter_map(|(&entry, function)| code.site(entry, function)).collect())
 }
@@ -141,26 +143,37 @@ fn rank_of(name: &str, prefix: &str) -> Option<(usize, Kind)> {
     Some((C.len() + operator, OPERATORS[operator].1))
 }
 
-/// The slots through which the linkage table jumps to functions that take blocks back; none where there are no functions.
-fn slots_of_ends(elf: &object::File<'_>, functions: &BTreeMap<u64, Function<'_>>) -> HashSet<u64> {
+/// Where the slots that the linkage table jumps through lead, as far as that is in the file itself; none where there are no
+/// functions to ask for.
+fn linked_slots(
+    elf: &object::File<'_>,
+    functions: &BTreeMap<u64, Function<'_>>,
+) -> HashMap<u64, u64> {
     if functions.is_empty() {
-        return HashSet::new();
+        return HashMap::new();
     }
-    let leads_to_end = |relocation: &Relocation| {
-        let RelocationTarget::Symbol(index) = relocation.target() else { return false };
-        let name = elf.dynamic_symbol_table().and_then(|table| table.symbol_by_index(index).ok());
-        let name = name.as_ref().and_then(|symbol| symbol.name().ok());
-        name.and_then(|name| rank_of(name, "")).is_some_and(|(_, kind)| is_end(kind))
+    let address_of = |relocation: &Relocation| {
+        let RelocationTarget::Symbol(index) = relocation.target() else { return None };
+        let symbol = elf.dynamic_symbol_table()?.symbol_by_index(index).ok()?;
+        symbol.is_definition().then(|| symbol.address())
     };
     let relocations = elf.dynamic_relocations().into_iter().flatten().take(MAX_RELOCATIONS);
-    relocations.filter(|(_, relocation)| leads_to_end(relocation)).map(|(at, _)| at).collect()
+    relocations.filter_map(|(at, relocation)| Some((at, address_of(&relocation)?))).collect()
+}
+
+/// Whether nothing goes on behind `instruction`.
+fn is_last(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.flow_control(),
+        FlowControl::Return | FlowControl::UnconditionalBranch | FlowControl::IndirectBranch
+    )
 }
 
 struct Code<'f> {
     library: &'f Library,
     elf: &'f object::File<'f>,
-    /// See [`slots_of_ends`].
-    ends: HashSet<u64>,
+    /// See [`linked_slots`].
+    slots: HashMap<u64, u64>,
 }
 
 impl Code<'_> {
@@ -171,27 +184,43 @@ impl Code<'_> {
         Some(Site { name: function.name.to_owned(), kind: function.kind, file_offset })
     }
 
-    /// Whether the function at `entry` leads straight to another of `functions` that takes blocks back.
-    fn hands_on(&self, entry: u64, size: u64, functions: &BTreeMap<u64, Function<'_>>) -> bool {
+    /// Whether the function at `entry` hands its block on to another of `functions` that takes blocks back, by a call or as
+    /// its last act, and by way of `n_hands` others at the most.
+    fn hands_on(
+        &self,
+        entry: u64,
+        size: u64,
+        functions: &BTreeMap<u64, Function<'_>>,
+        n_hands: u32,
+    ) -> bool {
         let code = self.read(entry, size);
-        let calls = Decoder::with_ip(64, &code, entry, DecoderOptions::NONE).into_iter();
-        let mut targets = calls
-            .filter(|it| it.is_call_near() || it.is_jmp_short_or_near())
-            .map(|it| it.near_branch_target())
-            .filter(|target| !(entry..entry + code.len() as u64).contains(target));
-        targets.any(|target| {
-            functions.get(&target).is_some_and(|it| is_end(it.kind))
-                || self.linked_at(target).is_some_and(|slot| self.ends.contains(&slot))
+        let end = entry + code.len() as u64;
+        let mut calls = Decoder::with_ip(64, &code, entry, DecoderOptions::NONE)
+            .into_iter()
+            // Where its size is not told, up to where it must end.
+            .scan(false, |has_ended, it| {
+                let is_over = std::mem::replace(has_ended, is_last(&it) && size == 0);
+                (!is_over).then_some(it)
+            })
+            .filter(|it| it.is_call_near() || it.is_jmp_short_or_near());
+        calls.any(|call| {
+            let target = self.linked(call.near_branch_target());
+            let is_elsewhere = !(entry..end).contains(&target) || functions.contains_key(&target);
+            let takes_back = |it: &Function<'_>| is_end(it.kind);
+            is_elsewhere
+                && target != entry
+                && (functions.get(&target).is_some_and(takes_back)
+                    || call.is_jmp_short_or_near()
+                        && n_hands > 0
+                        && self.hands_on(target, 0, functions, n_hands - 1))
         })
     }
 
-    /// The slot that the entry of the linkage table at `address` jumps through.
-    fn linked_at(&self, address: u64) -> Option<u64> {
-        if self.ends.is_empty() {
-            return None;
-        }
+    /// Where a call of `address` leads, which may be an entry of the linkage table.
+    fn linked(&self, address: u64) -> u64 {
         let code = self.read(address, LINKAGE_ENTRY_BYTES);
-        call_sites::slot_of_entry(&code, address)
+        let slot = call_sites::slot_of_entry(&code, address);
+        slot.and_then(|slot| self.slots.get(&slot)).copied().unwrap_or(address)
     }
 
     /// The code of a function, as much as can be read of it.

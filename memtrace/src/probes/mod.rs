@@ -4,6 +4,7 @@
 //! [`Probes`] is dropped, for whatever reason the process ends: every link is a file descriptor of it.
 //! It decodes no event.
 
+mod allocators;
 mod btf;
 mod call_sites;
 pub mod capabilities;
@@ -22,12 +23,7 @@ mod ring;
 mod tracefs;
 mod zlib;
 
-use std::{
-    collections::{HashMap, HashSet},
-    num::NonZeroU32,
-    os::fd::AsFd,
-    rc::Rc,
-};
+use std::{collections::HashSet, os::fd::AsFd};
 
 use anyhow::{Context, Result, anyhow};
 use aya::{
@@ -47,6 +43,7 @@ pub use registers::Registers;
 pub use ring::{Messages, Ring};
 pub use tracefs::is_mounted as tracefs_is_mounted;
 
+use allocators::Allocators;
 use code_maps::CodeMaps;
 use conditions::Conditions;
 use links::Links;
@@ -116,12 +113,7 @@ pub struct Probes {
     probed: HashSet<(u64, u64)>,
     /// Libraries in which nothing to probe could be found, as they were then.
     unreadable: HashSet<FileVersion>,
-    /// The functions of allocators, by the file that they are in.
-    allocators: HashMap<FileVersion, Rc<[malloc::Site]>>,
-    /// Processes with the device and inode of each file whose allocator is probed in them, or that has none.
-    probed_in: HashSet<(u32, (u64, u64))>,
-    /// See [`Self::n_allocators`].
-    n_allocators: usize,
+    allocators: Allocators,
     /// What holds the programs attached.
     links: Links,
     /// Tells of code that processes map, where the kernel allows that.
@@ -169,9 +161,7 @@ impl Probes {
             options,
             probed: HashSet::new(),
             unreadable: HashSet::new(),
-            allocators: HashMap::new(),
-            probed_in: HashSet::new(),
-            n_allocators: 0,
+            allocators: Allocators::default(),
             links: Links::default(),
             code_maps: None,
             missed: None,
@@ -218,7 +208,9 @@ impl Probes {
     pub fn detach(&mut self) {
         self.stop();
         self.missed = Some(misses::read(&self.ebpf));
-        links::drop_all(&mut self.ebpf, std::mem::take(&mut self.links));
+        let mut links = std::mem::take(&mut self.links);
+        links.functions.extend(self.allocators.take_links());
+        links::drop_all(&mut self.ebpf, links);
     }
 
     /// Makes process `tgid` a traced one.
@@ -321,64 +313,6 @@ impl Probes {
         threads.iter().filter_map(Result::ok).filter_map(tally).collect()
     }
 
-    /// Whether allocators' functions are to be probed.
-    pub fn wants_allocators(&self) -> bool {
-        self.options.blocks != Blocks::None
-    }
-
-    /// In how many files an allocator was found and probed, a file in two processes twice.
-    pub fn n_allocators(&self) -> usize {
-        self.n_allocators
-    }
-
-    /// Whether the file of this device and inode was looked at for process `tgid`.
-    pub fn knows_allocator(&self, tgid: u32, key: (u64, u64)) -> bool {
-        self.probed_in.contains(&(tgid, key))
-    }
-
-    /// Probes the functions of the allocator that is in `library` in process `tgid`, which need not have mapped it yet;
-    /// nobody else traps. Returns how many functions were probed; 0 where there is none, or they are probed already.
-    pub fn attach_allocator(&mut self, tgid: u32, library: &Library) -> Result<usize> {
-        if !self.probed_in.insert((tgid, library.key())) {
-            return Ok(0);
-        }
-        let sites = self.allocator_of(library)?;
-        let scope = scope_of(tgid)?;
-        for site in sites.iter() {
-            let offset = site.file_offset;
-            match site.kind {
-                Kind::FREE | Kind::OPERATOR_DELETE => {
-                    self.attach_function("block_given_back", library, offset, site.kind, scope)?;
-                }
-                // The return first, see `attach_site`.
-                kind => {
-                    self.attach_function("block_got", library, offset, kind, scope)?;
-                    self.attach_function("block_wanted", library, offset, kind, scope)?;
-                }
-            }
-        }
-        self.n_allocators += usize::from(!sites.is_empty());
-        if !sites.is_empty() {
-            let names: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
-            log::info!(
-                "probed {} of {} in process {tgid}",
-                names.join(", "),
-                library.name().display()
-            );
-        }
-        Ok(sites.len())
-    }
-
-    fn allocator_of(&mut self, library: &Library) -> Result<Rc<[malloc::Site]>> {
-        let version = library.version().context("failed to look at a file")?;
-        if let Some(known) = self.allocators.get(&version) {
-            return Ok(known.clone());
-        }
-        let sites: Rc<[malloc::Site]> = malloc::sites(library)?.into();
-        self.allocators.insert(version, sites.clone());
-        Ok(sites)
-    }
-
     fn attach_site(&mut self, library: &Library, site: &zlib::Site) -> Result<()> {
         let mut attach = |name| {
             let scope = UProbeScope::AllProcesses;
@@ -424,10 +358,6 @@ fn without_work(name: &'static str) -> &'static str {
         "block_got" => "trap_at_return",
         other => other,
     }
-}
-
-fn scope_of(tgid: u32) -> Result<UProbeScope> {
-    Ok(UProbeScope::OneProcess(NonZeroU32::new(tgid).context("0 is no process")?))
 }
 
 /// Gives the kernel side the shadows that threads may have.

@@ -85,7 +85,12 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     let mut session = Session::new(subject.pid(), args, probes, records);
     session.begin_capture()?;
     match &subject {
-        Subject::Process(_) => session.begin_process()?,
+        Subject::Process(_) => {
+            session.begin_process()?;
+            if let Some(warning) = session.warning().filter(|_| !args.outputs.quiet) {
+                to_stderr(&format!("memtrace: warning: {warning}\n"));
+            }
+        }
         Subject::Command(..) => session.begin_command()?,
     }
     conduct::hurry();

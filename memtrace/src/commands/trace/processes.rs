@@ -31,6 +31,8 @@ pub(super) struct Processes {
     pub(super) status: Option<i32>,
     /// Records of perf's about mapped code that were lost.
     pub(super) n_code_maps_lost: u64,
+    /// Processes that ran before their allocators were probed.
+    pub(super) n_probed_late: u64,
 }
 
 impl Processes {
@@ -45,6 +47,7 @@ impl Processes {
             code_is_new: BTreeSet::new(),
             status: None,
             n_code_maps_lost: 0,
+            n_probed_late: 0,
         }
     }
 
@@ -67,6 +70,7 @@ impl Processes {
     pub(super) fn ended(&mut self, tgid: u32) {
         self.live.remove(&tgid);
         self.stacks.exit(tgid);
+        self.probes.forget_allocators(tgid);
     }
 
     /// Looks at the Java code of all of them.
@@ -93,9 +97,7 @@ impl Processes {
                 self.code.begin(child, header.enter_ns);
                 self.stacks.fork(header.tgid, child);
                 self.code_changed(child);
-                if self.probes.wants_allocators() {
-                    self.code_is_new.insert(child);
-                }
+                self.probe_allocators_of_child(header.tgid, child);
             }
             Kind::EXEC => {
                 // What perf tells of a new image comes before the image itself.
@@ -112,6 +114,21 @@ impl Processes {
             }
             _ => {}
         }
+    }
+
+    /// What a child asks of an allocator before it is probed is not seen: a process can't be probed that is not there yet.
+    fn probe_allocators_of_child(&mut self, parent: u32, child: u32) {
+        if !self.probes.wants_allocators() {
+            return;
+        }
+        match self.probes.attach_allocators_of(parent, child) {
+            Ok(_) => {}
+            // It has ended meanwhile.
+            Err(_) if !target::is_alive(child) => {}
+            Err(error) => log::warn!("{error:#}"),
+        }
+        self.n_probed_late += 1;
+        self.code_is_new.insert(child);
     }
 
     /// Process `tgid` has code that is new: how to unwind it is noted now, while the events behind wait.

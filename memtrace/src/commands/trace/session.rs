@@ -40,7 +40,7 @@ pub(super) struct Session {
     zlib: bool,
     /// Whether the frames of Java code are told apart.
     java_frames: bool,
-    /// How calls of allocators are traced, if they are.
+    /// How calls of allocators are traced, if they are to be and none was found yet.
     malloc: Option<Malloc>,
     meaning: Meaning,
     window: Window<Timed>,
@@ -114,7 +114,19 @@ impl Session {
     pub(super) fn name_target(&mut self, command: Vec<String>) {
         self.put(Record::Features(self.processes.probes.features()));
         self.put(Record::Target(Target { pid: self.processes.root, command, ..Target::default() }));
-        if let Some(malloc) = self.malloc {
+        self.tell_malloc();
+    }
+
+    /// What the user should know before the trace ends: that what was asked for can't be seen.
+    pub(super) fn warning(&self) -> Option<&'static str> {
+        self.malloc.map(|_| tally::NO_ALLOCATOR)
+    }
+
+    /// Tells that allocators' calls are traced, as soon as one was found: what is not seen is not 0.
+    fn tell_malloc(&mut self) {
+        if self.processes.probes.n_allocators() > 0
+            && let Some(malloc) = self.malloc.take()
+        {
             self.put(Record::Malloc(malloc));
         }
     }
@@ -360,6 +372,7 @@ impl Session {
     fn look_at_code(&mut self, tgid: u32) {
         self.vm_names.code_is_new(tgid);
         let mut notes = looking::probe_allocators(&mut self.processes.probes, tgid);
+        self.tell_malloc();
         notes.extend(looking::probe_zlib(&mut self.processes.probes, tgid, self.zlib));
         notes.into_iter().for_each(|note| self.note(note));
         if tgid == self.processes.root
@@ -392,7 +405,8 @@ impl Session {
         let out_of_order = self.window.n_late;
         let code_maps = self.processes.n_code_maps_lost;
         let stacks_left_out = self.behind.n_left_out;
-        let own = tally::Own { out_of_order, code_maps, stacks_left_out, ..self.own };
+        let probed_late = self.processes.n_probed_late;
+        let own = tally::Own { out_of_order, code_maps, stacks_left_out, probed_late, ..self.own };
         self.put(Record::Losses(tally::losses(
             &self.processes.probes,
             &self.processes.stacks,
@@ -406,8 +420,7 @@ impl Session {
         let mut notes = tally::notes_on_trace(target, self.records.is_full());
         let ledger = &self.records.recording.ledger;
         notes.extend(self.behind.notes(ledger.start_ns()));
-        let sees_none = self.malloc.is_some() && self.processes.probes.n_allocators() == 0;
-        notes.extend(sees_none.then(|| tally::NO_ALLOCATOR.to_owned()));
+        notes.extend(self.warning().map(str::to_owned));
         // What has no tables has neither names nor code.
         let mut unreadable = self.processes.stacks.unreadable_jvms();
         let naming::Unreadable { jvms, lists } = self.vm_names.unreadable();

@@ -23,6 +23,8 @@ pub(super) struct Own {
     pub(super) out_of_order: u64,
     /// Stacks of blocks that were not taken because memtrace was behind.
     pub(super) stacks_left_out: u64,
+    /// Processes that ran before their allocators were probed.
+    pub(super) probed_late: u64,
 }
 
 /// Everything that was lost, by name; what did not happen is there with 0.
@@ -35,6 +37,7 @@ pub(super) fn losses(probes: &Probes, stacks: &Stacks, own: Own) -> Vec<(String,
         ("code_maps", own.code_maps),
         ("out_of_order", own.out_of_order),
         ("stacks_left_out", own.stacks_left_out),
+        ("probed_late", own.probed_late),
         ("stacks_not_kept", stacks.losses.not_kept),
         ("stacks_unfounded", stacks.losses.unfounded),
     ];

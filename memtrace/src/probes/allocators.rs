@@ -1,0 +1,134 @@
+//! Probes on allocators, in the processes that are traced and nowhere else.
+
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroU32,
+    rc::Rc,
+};
+
+use anyhow::{Context, Result};
+use aya::programs::uprobe::{UProbeLinkId, UProbeScope};
+use memtrace_common::Kind;
+
+use super::{
+    Blocks, Probes,
+    links::{self, Links},
+    malloc::{self, Site},
+};
+use crate::target::{FileVersion, Library};
+
+/// The allocators that are probed.
+#[derive(Default)]
+pub(super) struct Allocators {
+    /// The functions of allocators, by the file that they are in.
+    sites: HashMap<FileVersion, Rc<[Site]>>,
+    by_process: HashMap<u32, Probed>,
+    /// See [`Probes::n_allocators`].
+    n_found: usize,
+}
+
+/// What is probed in one process.
+#[derive(Default)]
+struct Probed {
+    /// Device and inode of each file that was looked at.
+    known: HashSet<(u64, u64)>,
+    /// Those in which an allocator is.
+    libraries: Vec<Library>,
+    links: Vec<(&'static str, UProbeLinkId)>,
+}
+
+impl Allocators {
+    /// The links of all processes.
+    pub(super) fn take_links(&mut self) -> Vec<(&'static str, UProbeLinkId)> {
+        self.by_process.values_mut().flat_map(|it| std::mem::take(&mut it.links)).collect()
+    }
+
+    fn sites_of(&mut self, library: &Library) -> Result<Rc<[Site]>> {
+        let version = library.version().context("failed to look at a file")?;
+        if let Some(known) = self.sites.get(&version) {
+            return Ok(known.clone());
+        }
+        let sites: Rc<[Site]> = malloc::sites(library)?.into();
+        self.sites.insert(version, sites.clone());
+        Ok(sites)
+    }
+}
+
+impl Probes {
+    /// Whether allocators' functions are to be probed.
+    pub fn wants_allocators(&self) -> bool {
+        self.options.blocks != Blocks::None
+    }
+
+    /// In how many files an allocator was found and probed, a file in two processes twice.
+    pub fn n_allocators(&self) -> usize {
+        self.allocators.n_found
+    }
+
+    /// Whether the file of this device and inode was looked at for process `tgid`.
+    pub fn knows_allocator(&self, tgid: u32, key: (u64, u64)) -> bool {
+        self.allocators.by_process.get(&tgid).is_some_and(|probed| probed.known.contains(&key))
+    }
+
+    /// Probes the functions of the allocator that is in `library` in process `tgid`, which need not have mapped it yet;
+    /// nobody else traps. Returns how many functions were probed; 0 where there is none, or they are probed already.
+    pub fn attach_allocator(&mut self, tgid: u32, library: &Library) -> Result<usize> {
+        if !self.allocators.by_process.entry(tgid).or_default().known.insert(library.key()) {
+            return Ok(0);
+        }
+        let sites = self.allocators.sites_of(library)?;
+        if sites.is_empty() {
+            return Ok(0);
+        }
+        let n_before = self.links.functions.len();
+        let attached = self.attach_sites(tgid, library, &sites);
+        let links = self.links.functions.split_off(n_before);
+        if let Err(error) = attached {
+            // Half an allocator would be counted wrong.
+            links::drop_all(&mut self.ebpf, Links { functions: links, ..Links::default() });
+            return Err(error);
+        }
+        let names: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
+        let name = library.name().display();
+        log::info!("probed {} of {name} in process {tgid}", names.join(", "));
+        self.allocators.n_found += 1;
+        let probed = self.allocators.by_process.entry(tgid).or_default();
+        probed.links.extend(links);
+        probed.libraries.push(library.clone());
+        Ok(sites.len())
+    }
+
+    /// Probes in process `child` what is probed in its `parent`. Returns in how many files.
+    pub fn attach_allocators_of(&mut self, parent: u32, child: u32) -> Result<usize> {
+        let libraries = self.allocators.by_process.get(&parent).map(|it| it.libraries.clone());
+        let libraries = libraries.unwrap_or_default();
+        for library in &libraries {
+            self.attach_allocator(child, library)?;
+        }
+        Ok(libraries.len())
+    }
+
+    /// Lets go of what is probed in process `tgid`, which has ended.
+    pub fn forget_allocators(&mut self, tgid: u32) {
+        let Some(probed) = self.allocators.by_process.remove(&tgid) else { return };
+        let links = Links { functions: probed.links, ..Links::default() };
+        links::drop_later(&mut self.ebpf, links);
+    }
+
+    fn attach_sites(&mut self, tgid: u32, library: &Library, sites: &[Site]) -> Result<()> {
+        let tgid = NonZeroU32::new(tgid).context("0 is no process")?;
+        let scope = UProbeScope::OneProcess(tgid);
+        for &Site { kind, file_offset, .. } in sites {
+            let mut attach = |name| self.attach_function(name, library, file_offset, kind, scope);
+            match kind {
+                Kind::FREE | Kind::OPERATOR_DELETE => attach("block_given_back")?,
+                // The return first, see `attach_site`.
+                _ => {
+                    attach("block_got")?;
+                    attach("block_wanted")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
