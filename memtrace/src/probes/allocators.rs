@@ -115,6 +115,20 @@ impl Probes {
         links::drop_later(&mut self.ebpf, links);
     }
 
+    /// Forgets the samples of process `tgid`, whose memory is gone: another image may have blocks at the same places.
+    pub fn forget_samples(&mut self, tgid: u32) {
+        if !matches!(self.options.blocks, Blocks::Samples { .. }) {
+            return;
+        }
+        let Some(map) = self.ebpf.map_mut("SAMPLES") else { return };
+        let Ok(mut samples) = aya::maps::HashMap::<_, [u64; 2], u8>::try_from(map) else { return };
+        let is_its = |block: &[u64; 2]| block[0] == u64::from(tgid);
+        let gone: Vec<_> = samples.keys().filter_map(Result::ok).filter(is_its).collect();
+        for block in gone {
+            samples.remove(&block).ok();
+        }
+    }
+
     fn attach_sites(&mut self, tgid: u32, library: &Library, sites: &[Site]) -> Result<()> {
         let tgid = NonZeroU32::new(tgid).context("0 is no process")?;
         let scope = UProbeScope::OneProcess(tgid);

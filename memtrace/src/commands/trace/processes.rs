@@ -71,6 +71,7 @@ impl Processes {
         self.live.remove(&tgid);
         self.stacks.exit(tgid);
         self.probes.forget_allocators(tgid);
+        self.probes.forget_samples(tgid);
     }
 
     /// Looks at the Java code of all of them.
@@ -100,6 +101,7 @@ impl Processes {
                 self.probe_allocators_of_child(header.tgid, child);
             }
             Kind::EXEC => {
+                self.probes.forget_samples(header.tgid);
                 // What perf tells of a new image comes before the image itself.
                 if !self.probes.tells_code_maps() {
                     self.stacks.exec(header.tgid);
