@@ -109,11 +109,11 @@ pub(super) fn none() -> Box<[LastWalk]> {
 
 #[cfg(test)]
 mod tests {
-    use memtrace_common::Regs;
+    use memtrace_common::{Mend, Regs};
 
     use super::{
         super::{
-            fake_code::{FakeCode, JAVA, NATIVE, SIZE},
+            fake_code::{FakeCode, JAVA, NATIVE, RETURN_PROBE, SIZE},
             walk::{Place, Snapshot, walk},
         },
         *,
@@ -165,9 +165,18 @@ mod tests {
             let n_new = numbers.below(if words.len() < 60 { 24 } else { 4 });
             let new: Vec<u64> = (0..n_new).map(|_| numbers.word()).collect();
             words.splice(0..0, new);
+            // Return addresses that probes hide: of the function that is entered, and of one that is not left yet. The
+            // words in their place are the same each time.
+            let sp = END_OF_STACK - 8 * words.len() as u64;
+            let own = (numbers.below(2) == 0).then_some(0);
+            let other = (numbers.below(8) == 0).then(|| numbers.below(words.len() as u64 - 11));
+            let mut mends = Vec::new();
+            for at in own.into_iter().chain(other) {
+                words[at as usize] = RETURN_PROBE;
+                mends.push(Mend { slot: sp + 8 * at, return_address: numbers.instruction() });
+            }
             let n_same =
                 words.iter().rev().zip(old.iter().rev()).take_while(|(a, b)| a == b).count();
-            let sp = END_OF_STACK - 8 * words.len() as u64;
             let stack: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
             let ip = numbers.instruction();
             let bp = if numbers.below(2) == 0 { sp + 8 } else { numbers.word() };
@@ -178,7 +187,7 @@ mod tests {
                 cut: false,
                 has_holes: false,
                 is_at_entry: false,
-                mends: &[],
+                mends: &mends,
             };
             let mut whole = Vec::new();
             let (end, _) = walk(&mut FakeCode, true, &snapshot, Known::NOTHING, &mut whole);

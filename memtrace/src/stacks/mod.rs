@@ -137,8 +137,7 @@ impl Stacks {
         let node =
             self.grow(header.tgid, |tree| last.replace(circumstances, n_kept, &points, tree));
         let is_whole = header.shadow != 0 && stack.len() as u64 == header.stack_used;
-        let is_steady = circumstances == before && header.n_mends == 0;
-        if is_whole && is_steady && matches!(end, End::First | End::Java) {
+        if is_whole && circumstances == before && matches!(end, End::First | End::Java) {
             last.keep(end);
         }
         *self.last_walk(header) = last;

@@ -106,6 +106,9 @@ pub(super) fn walk(
 ) -> (End, usize) {
     let regs = snapshot.regs;
     let mends = snapshot.valid_mends(code);
+    // What stands in place of a word is no part of a stack that is the same.
+    let hidden = mends.iter().flatten().map(|mend| mend.slot.saturating_add(8)).max();
+    let known = Known { from: known.from.max(hidden.unwrap_or_default()), ..known };
     let lowest_read = Cell::new(u64::MAX);
     Walk { snapshot, mends, regs, is_jvm, interrupted: true, guessing: false, lowest_read }
         .collect(code, known, points)
@@ -326,6 +329,8 @@ impl Walk<'_> {
 
     fn word(&self, address: u64) -> Result<u64, End> {
         if let Some(mend) = self.mends.iter().flatten().find(|mend| mend.slot == address) {
+            // It is no word of the stack: whether that is the same says nothing of it.
+            self.lowest_read.set(0);
             return Ok(mend.return_address);
         }
         self.lowest_read.set(self.lowest_read.get().min(address));
