@@ -321,7 +321,7 @@ impl Stacks {
     ) -> (End, usize) {
         let circumstances = self.circumstances(header);
         // Of a stack whose other part never came nothing is known to be as it was.
-        let known = if header.shadow == 0 || header.n_mends > 0 || snapshot.cut {
+        let known = if header.shadow == 0 || snapshot.cut {
             Known::NOTHING
         } else {
             // What was sent is what has changed.
