@@ -105,6 +105,8 @@ kinds! {
     /// Blocks that a thread got and gave back since this was last told of it, where only samples are told of one by one:
     /// args = blocks got, their bytes, blocks given back; `tid` is the thread.
     TALLY = 44, "tally";
+    /// A realloc takes a block that was a sample: args\[0\] = block. The new one is told of if it is a sample, too.
+    REALLOC_FROM = 45, "realloc_from";
 }
 
 impl Kind {

@@ -167,8 +167,8 @@ shared! {
     pub struct TargetFlags {
         /// Not 0 if its children are traced too.
         pub follow: u32,
-        /// Always 0.
-        pub reserved: u32,
+        /// How many images it has had since it is traced.
+        pub image: u32,
     }
 }
 
@@ -187,7 +187,7 @@ shared! {
 }
 
 /// What the kernel side remembers of a thread; it begins with its [`Tally`].
-pub const THREAD_BYTES: usize = 336;
+pub const THREAD_BYTES: usize = 344;
 
 shared! {
     /// A thread's name as the kernel has it, filled up with zeros.

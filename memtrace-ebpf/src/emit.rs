@@ -50,12 +50,12 @@ pub(crate) struct What {
     pub(crate) own_mend: Mend,
 }
 
-/// Hands `what` to user space without a stack.
+/// Hands `what` to user space without a stack; tells whether there was room.
 #[inline(always)]
-pub(crate) fn emit(what: &What, wake: Wake) {
+pub(crate) fn emit(what: &What, wake: Wake) -> bool {
     let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else {
         count(Counter::RING_FULL);
-        return;
+        return false;
     };
     let [a, b, c, ..] = what.args;
     entry.write(ShortEvent {
@@ -69,6 +69,7 @@ pub(crate) fn emit(what: &What, wake: Wake) {
         reserved: 0,
     });
     entry.submit(wake_flag(what, wake));
+    true
 }
 
 /// Hands `what` and the stack of `thread` from `what.regs.sp` on to user space; of a stack that user space knows in part

@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::debug;
-use memtrace_common::{Counter, Kind, Mend, Regs};
+use memtrace_common::{Counter, Kind, Mend, Regs, TargetFlags};
 
 use crate::{
     counters::count,
@@ -44,12 +44,14 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let ids = current_ids();
-    if target(ids.tgid).is_none() {
-        return 0;
-    }
+    let Some(flags) = target(ids.tgid) else { return 0 };
+    TARGETS.insert(ids.tgid, TargetFlags { image: flags.image + 1, ..flags }, 0).ok();
     let old_tid: i32 = ctx.arg(1);
     // A thread other than the first has the first one's id from now on, and its own never ends.
     if old_tid as u32 != ids.tid {
+        if let Some(thread) = threads::get(old_tid as u32) {
+            tell_tally(thread, old_tid as u32);
+        }
         threads::forget(old_tid as u32);
     }
     if let Some(thread) = threads::get(ids.tid) {

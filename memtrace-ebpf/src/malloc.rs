@@ -19,6 +19,9 @@ use crate::{
     threads::{self, Thread},
 };
 
+/// No allocator takes so long, but in a process that is stopped meanwhile.
+const MAX_REQUEST_NS: u64 = 1_000_000_000;
+
 /// A function of an allocator that a thread is in and that hands out a block.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -31,6 +34,8 @@ pub(crate) struct Request {
     ip: u64,
     enter_ns: u64,
     args: [u64; 3],
+    /// Not 0 if it is a realloc of a block that was a sample.
+    was_sample: u64,
 }
 
 /// A thread in no such function.
@@ -40,13 +45,23 @@ pub(crate) const NO_REQUEST: Request = Request {
     ip: 0,
     enter_ns: 0,
     args: [0; 3],
+    was_sample: 0,
 };
 
 impl Request {
     /// Whether a function whose return address is at `slot` was called from inside this one, perhaps as its last act.
+    ///
+    /// One that was left by a jump or by an exception would contain all that comes: where its return address stands again
+    /// as it was, or it takes longer than any, it is not under way.
     #[inline(always)]
     fn contains(&self, slot: u64) -> bool {
-        self.kind != 0 && slot <= self.mend.slot
+        if self.kind == 0 || slot > self.mend.slot {
+            return false;
+        }
+        // SAFETY: the helpers check the address, and have no preconditions.
+        let (word, now_ns) =
+            unsafe { (bpf_probe_read_user(self.mend.slot as *const u64), bpf_ktime_get_ns()) };
+        word != Ok(self.mend.return_address) && now_ns.wrapping_sub(self.enter_ns) < MAX_REQUEST_NS
     }
 
     /// Whether the thread is in such a function.
@@ -67,7 +82,8 @@ impl Request {
 pub fn block_wanted(ctx: ProbeContext) -> u32 {
     let ids = current_ids();
     let known = threads::get(ids.tid);
-    if !threads::is_wanted(known.as_deref(), ids.tgid) {
+    let Cookie { kind, tgid } = cookie(&ctx);
+    if tgid != ids.tgid || !threads::is_wanted(known.as_deref(), ids.tgid) {
         return 0;
     }
     // SAFETY: the context is the kernel's saved registers.
@@ -86,13 +102,18 @@ pub fn block_wanted(ctx: ProbeContext) -> u32 {
         count(Counter::RETURN_MISSED);
         return 0;
     };
+    let args = [regs.rdi, regs.rsi, regs.rdx];
+    // From here on another thread may get the block.
+    let was_sample =
+        rate_bytes() != 0 && is_realloc(kind) && args[0] != 0 && sampling::forget(ids, args[0]);
     thread.request = Request {
         mend: Mend { slot: regs.rsp, return_address },
-        kind: cookie(&ctx),
+        kind: u64::from(kind.0),
         ip: regs.rip,
         // SAFETY: the helper has no preconditions.
         enter_ns: unsafe { bpf_ktime_get_ns() },
-        args: [regs.rdi, regs.rsi, regs.rdx],
+        args,
+        was_sample: u64::from(was_sample),
     };
     0
 }
@@ -115,13 +136,23 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
     let [first, second, third] = request.args;
     let result = result_of(kind, regs, first);
     if result == 0 && !gives_back(kind, second, third) {
+        if request.was_sample != 0 {
+            sampling::remember(ids, first);
+        }
         count_failed(kind);
         return 0;
     }
     let is_sampled = rate_bytes() != 0;
     let mut args = request.args;
     if is_sampled {
-        take_back(ids, &mut args, kind);
+        if request.was_sample != 0 {
+            let gone = What { enter_ns: request.enter_ns, ..what(Kind::REALLOC_FROM, ids, args) };
+            emit(&gone, Wake::Later);
+        }
+        if is_realloc(kind) {
+            // It is told already.
+            args[0] = 0;
+        }
         if !is_sample(thread, ids, size_of(kind, &request.args), result) {
             return 0;
         }
@@ -158,9 +189,10 @@ pub(crate) fn tell_tally(thread: &mut Thread, tid: u32) {
     if tgid == 0 {
         return;
     }
-    thread.tally = Tally { blocks: 0, bytes: 0, given_back: 0, tgid: 0 };
     let ids = Ids { tgid: tgid as u32, tid };
-    emit(&what(Kind::TALLY, ids, [blocks, bytes, given_back]), Wake::Later);
+    if emit(&what(Kind::TALLY, ids, [blocks, bytes, given_back]), Wake::Later) {
+        thread.tally = Tally { blocks: 0, bytes: 0, given_back: 0, tgid: 0 };
+    }
 }
 
 /// Adds a block of `size` bytes up, and tells whether it is one of those that are told of.
@@ -172,19 +204,12 @@ fn is_sample(thread: &mut Thread, ids: Ids, size: u64, addr: u64) -> bool {
     }
     thread.tally.blocks += 1;
     thread.tally.bytes += size;
-    sampling::is_due(thread, size) && sampling::remember(ids.tgid, addr)
+    sampling::is_due(thread, size) && sampling::remember(ids, addr)
 }
 
-/// The block that a realloc gives back is told of if it was a sample, and never together with the new one.
 #[inline(always)]
-fn take_back(ids: Ids, args: &mut [u64; 3], kind: Kind) {
-    if (kind.0 == Kind::REALLOC.0 || kind.0 == Kind::REALLOCARRAY.0) && args[0] != 0 {
-        if sampling::forget(ids.tgid, args[0]) {
-            // As if to a size of 0, which gives it back.
-            emit(&what(Kind::REALLOC, ids, [args[0], 0, 0]), Wake::Later);
-        }
-        args[0] = 0;
-    }
+fn is_realloc(kind: Kind) -> bool {
+    kind.0 == Kind::REALLOC.0 || kind.0 == Kind::REALLOCARRAY.0
 }
 
 /// The bytes that a call of `kind` asked for.
@@ -223,7 +248,8 @@ fn what(kind: Kind, ids: Ids, [first, second, third]: [u64; 3]) -> What {
 pub fn block_given_back(ctx: ProbeContext) -> u32 {
     let ids = current_ids();
     let known = threads::get(ids.tid);
-    if !threads::is_wanted(known.as_deref(), ids.tgid) {
+    let Cookie { kind, tgid } = cookie(&ctx);
+    if tgid != ids.tgid || !threads::is_wanted(known.as_deref(), ids.tgid) {
         return 0;
     }
     // SAFETY: the context is the kernel's saved registers.
@@ -236,11 +262,11 @@ pub fn block_given_back(ctx: ProbeContext) -> u32 {
             thread.tally.tgid = u64::from(ids.tgid);
             thread.tally.given_back += 1;
         }
-        if !sampling::forget(ids.tgid, regs.rdi) {
+        if !sampling::forget(ids, regs.rdi) {
             return 0;
         }
     }
-    emit(&what(Kind(cookie(&ctx) as u32), ids, [regs.rdi, 0, 0]), Wake::Later);
+    emit(&what(kind, ids, [regs.rdi, 0, 0]), Wake::Later);
     0
 }
 
@@ -267,8 +293,16 @@ fn gives_back(kind: Kind, second: u64, third: u64) -> bool {
     }
 }
 
+/// What a probe was attached for.
+struct Cookie {
+    kind: Kind,
+    /// A child that has its parent's memory until its exec traps at its parent's probes, and the parent at the child's.
+    tgid: u32,
+}
+
 #[inline(always)]
-fn cookie(ctx: &ProbeContext) -> u64 {
+fn cookie(ctx: &ProbeContext) -> Cookie {
     // SAFETY: the context is a probe's.
-    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    Cookie { kind: Kind(cookie as u32), tgid: (cookie >> 32) as u32 }
 }

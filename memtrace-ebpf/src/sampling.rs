@@ -7,7 +7,12 @@
 use aya_ebpf::{helpers::bpf_get_prandom_u32, macros::map, maps::HashMap};
 use memtrace_common::Counter;
 
-use crate::{counters::count, maps::MALLOC_RATE_BYTES, threads::Thread};
+use crate::{
+    counters::count,
+    maps::{MALLOC_RATE_BYTES, target},
+    task::Ids,
+    threads::Thread,
+};
 
 /// ln 2 in units of 1/65536.
 const LN_2: u64 = 45_426;
@@ -25,7 +30,9 @@ static LN: [u32; 65] = [
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Block {
-    tgid: u64,
+    tgid: u32,
+    /// How many images the process has had: another one may have blocks at the same places.
+    image: u32,
     addr: u64,
 }
 
@@ -58,9 +65,8 @@ pub(crate) fn is_due(thread: &mut Thread, size: u64) -> bool {
 
 /// Remembers a sample, so that its end is told of; `false` where there is no room, which is counted.
 #[inline(always)]
-pub(crate) fn remember(tgid: u32, addr: u64) -> bool {
-    let block = Block { tgid: u64::from(tgid), addr };
-    let result = SAMPLES.insert(block, 1, 0);
+pub(crate) fn remember(ids: Ids, addr: u64) -> bool {
+    let result = SAMPLES.insert(block(ids, addr), 1, 0);
     if result.is_err() {
         count(Counter::SAMPLES_FULL);
     }
@@ -69,8 +75,14 @@ pub(crate) fn remember(tgid: u32, addr: u64) -> bool {
 
 /// Whether the block, which is given back, was a sample; it is none any more.
 #[inline(always)]
-pub(crate) fn forget(tgid: u32, addr: u64) -> bool {
-    SAMPLES.remove(Block { tgid: u64::from(tgid), addr }).is_ok()
+pub(crate) fn forget(ids: Ids, addr: u64) -> bool {
+    SAMPLES.remove(block(ids, addr)).is_ok()
+}
+
+#[inline(always)]
+fn block(ids: Ids, addr: u64) -> Block {
+    let image = target(ids.tgid).map_or(0, |flags| flags.image);
+    Block { tgid: ids.tgid, image, addr }
 }
 
 /// Bytes until the next sample, 1 or more: -ln(u) times the mean for a u from 0 to 1.

@@ -102,8 +102,10 @@ pub(crate) struct TraceArgs {
     pub(crate) malloc: Malloc,
 
     /// Record one block for each so many bytes on average, written like 64K or 2M
-    #[arg(long, value_name = "SIZE", value_parser = units::parse_size, default_value = "512K")]
-    pub(crate) malloc_rate: u64,
+    ///
+    /// With --malloc sampled; 512K without this.
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub(crate) malloc_rate: Option<u64>,
 
     /// Put empty programs on the allocator's functions
     ///
@@ -234,12 +236,35 @@ pub(crate) struct OutputArgs {
     pub(crate) verbose: u8,
 }
 
+/// The mean number of bytes between two samples, as jemalloc and tcmalloc have it.
+const MALLOC_RATE_BYTES: u64 = 512 << 10;
+/// More is never sampled.
+const MAX_RATE_BYTES: u64 = 1 << 40;
+
+fn parse_rate(text: &str) -> Result<u64, String> {
+    match units::parse_size(text)? {
+        bytes @ 1..=MAX_RATE_BYTES => Ok(bytes),
+        _ => Err("a rate is from 1 byte to 1024G".to_owned()),
+    }
+}
+
 impl TraceArgs {
+    /// Refuses what says nothing.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if self.malloc_rate.is_some() && self.malloc != Malloc::Sampled {
+            anyhow::bail!("--malloc-rate is for --malloc sampled");
+        }
+        Ok(())
+    }
+
     /// Which blocks of allocators are told of.
     pub(crate) fn blocks(&self) -> Blocks {
         match self.malloc {
             Malloc::Off => Blocks::None,
-            Malloc::Sampled => Blocks::Samples { mean_bytes: self.malloc_rate.max(1) },
+            Malloc::Sampled => {
+                let mean_bytes = self.malloc_rate.unwrap_or(MALLOC_RATE_BYTES);
+                Blocks::Samples { mean_bytes }
+            }
             Malloc::Exact => Blocks::All,
         }
     }

@@ -70,6 +70,7 @@ impl Meaning {
                 }
                 one(enter, What::Exit { ended: a0 != 0, code: a1 as u32 })
             }
+            Kind::REALLOC_FROM => one(enter, What::Free { addr: a0, by: Freeing::Realloc }),
             Kind::TALLY => one(enter, What::Tally { blocks: a0, bytes: a1, given_back: a2 }),
             _ if kind.is_malloc() => block(header, kind),
             _ => stream(header, kind).map_or([None, None], |(time_ns, what)| one(time_ns, what)),

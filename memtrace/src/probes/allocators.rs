@@ -15,7 +15,7 @@ use super::{
     links::{self, Links},
     malloc::{self, Site},
 };
-use crate::target::{FileVersion, Library};
+use crate::target::{self, FileVersion, Library};
 
 /// The allocators that are probed.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub(super) struct Allocators {
     by_process: HashMap<u32, Probed>,
     /// See [`Probes::n_allocators`].
     n_found: usize,
+    /// See [`Probes::n_unprobed`].
+    n_failed: u64,
 }
 
 /// What is probed in one process.
@@ -73,11 +75,18 @@ impl Probes {
     /// Probes the functions of the allocator that is in `library` in process `tgid`, which need not have mapped it yet;
     /// nobody else traps. Returns how many functions were probed; 0 where there is none, or they are probed already.
     pub fn attach_allocator(&mut self, tgid: u32, library: &Library) -> Result<usize> {
-        if !self.allocators.by_process.entry(tgid).or_default().known.insert(library.key()) {
+        if self.knows_allocator(tgid, library.key()) {
             return Ok(0);
         }
+        let probed = self.try_attach_allocator(tgid, library);
+        self.allocators.n_failed += u64::from(probed.is_err() && target::is_alive(tgid));
+        probed
+    }
+
+    fn try_attach_allocator(&mut self, tgid: u32, library: &Library) -> Result<usize> {
         let sites = self.allocators.sites_of(library)?;
         if sites.is_empty() {
+            self.allocators.by_process.entry(tgid).or_default().known.insert(library.key());
             return Ok(0);
         }
         let n_before = self.links.functions.len();
@@ -93,6 +102,7 @@ impl Probes {
         log::info!("probed {} of {name} in process {tgid}", names.join(", "));
         self.allocators.n_found += 1;
         let probed = self.allocators.by_process.entry(tgid).or_default();
+        probed.known.insert(library.key());
         probed.links.extend(links);
         probed.libraries.push(library.clone());
         Ok(sites.len())
@@ -108,6 +118,23 @@ impl Probes {
         Ok(libraries.len())
     }
 
+    /// Probes process `tgid` anew: its probes were those of a thread that is gone, as the kernel has it. Returns in how many
+    /// files.
+    pub fn renew_allocators(&mut self, tgid: u32) -> Result<usize> {
+        let libraries = self.allocators.by_process.get(&tgid).map(|it| it.libraries.clone());
+        self.forget_allocators(tgid);
+        let libraries = libraries.unwrap_or_default();
+        for library in &libraries {
+            self.attach_allocator(tgid, library)?;
+        }
+        Ok(libraries.len())
+    }
+
+    /// How often an allocator could not be probed.
+    pub fn n_unprobed(&self) -> u64 {
+        self.allocators.n_failed
+    }
+
     /// Lets go of what is probed in process `tgid`, which has ended.
     pub fn forget_allocators(&mut self, tgid: u32) {
         let Some(probed) = self.allocators.by_process.remove(&tgid) else { return };
@@ -115,25 +142,13 @@ impl Probes {
         links::drop_later(&mut self.ebpf, links);
     }
 
-    /// Forgets the samples of process `tgid`, whose memory is gone: another image may have blocks at the same places.
-    pub fn forget_samples(&mut self, tgid: u32) {
-        if !matches!(self.options.blocks, Blocks::Samples { .. }) {
-            return;
-        }
-        let Some(map) = self.ebpf.map_mut("SAMPLES") else { return };
-        let Ok(mut samples) = aya::maps::HashMap::<_, [u64; 2], u8>::try_from(map) else { return };
-        let is_its = |block: &[u64; 2]| block[0] == u64::from(tgid);
-        let gone: Vec<_> = samples.keys().filter_map(Result::ok).filter(is_its).collect();
-        for block in gone {
-            samples.remove(&block).ok();
-        }
-    }
-
     fn attach_sites(&mut self, tgid: u32, library: &Library, sites: &[Site]) -> Result<()> {
-        let tgid = NonZeroU32::new(tgid).context("0 is no process")?;
-        let scope = UProbeScope::OneProcess(tgid);
+        // The kernel asks for the memory of one thread, which the first has no more once it has ended.
+        let thread = target::living_thread(tgid).and_then(NonZeroU32::new);
+        let scope = UProbeScope::OneProcess(thread.context("the process has ended")?);
         for &Site { kind, file_offset, .. } in sites {
-            let mut attach = |name| self.attach_function(name, library, file_offset, kind, scope);
+            let cookie = u64::from(tgid) << 32 | u64::from(kind.0);
+            let mut attach = |name| self.attach_function(name, library, file_offset, cookie, scope);
             match kind {
                 Kind::FREE | Kind::OPERATOR_DELETE => attach("block_given_back")?,
                 // The return first, see `attach_site`.

@@ -30,9 +30,9 @@ impl Counters {
         self.cell(counter).map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
-    /// Whether calls are to be taken note of from now on.
-    pub(super) fn turn(&self, on: bool) {
-        if let Some(cell) = self.cell(Counter::ON) {
+    /// Sets one that is a switch.
+    pub(super) fn set(&self, counter: Counter, on: bool) {
+        if let Some(cell) = self.cell(counter) {
             cell.store(on.into(), Ordering::Relaxed);
         }
     }

@@ -122,7 +122,7 @@ fn try_uprobe(probes: &mut Probes) -> Result<()> {
         .context("memtrace's own first instruction is not in its file")?;
     let own = Library::open(Path::new(OWN_PROGRAM))?;
     let scope = UProbeScope::AllProcesses;
-    probes.attach_function("stream_end", &own, file_offset, Kind::INFLATER_END, scope)
+    probes.attach_function("stream_end", &own, file_offset, Kind::INFLATER_END.0.into(), scope)
 }
 
 /// The kernel charges the ring buffer to memtrace's memory cgroup, and refuses it where that is full.

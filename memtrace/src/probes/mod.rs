@@ -34,7 +34,7 @@ use aya::{
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
-use memtrace_common::{KernelOffsets, Kind, N_SHADOWS, THREAD_BYTES, Tally, TargetFlags};
+use memtrace_common::{Counter, KernelOffsets, N_SHADOWS, THREAD_BYTES, Tally, TargetFlags};
 use zerocopy::FromBytes;
 
 pub use counters::Counters;
@@ -201,7 +201,12 @@ impl Probes {
 
     /// From here on no call that begins is taken note of.
     pub fn stop(&self) {
-        self.counters.turn(false);
+        self.counters.set(Counter::ON, false);
+    }
+
+    /// The ring buffer is empty: nothing has to be left out.
+    pub fn caught_up(&self) {
+        self.counters.set(Counter::BEHIND, false);
     }
 
     /// Detaches everything; the counters and the ring buffer stay.
@@ -260,7 +265,7 @@ impl Probes {
             }
             Ok(())
         })?;
-        self.counters.turn(true);
+        self.counters.set(Counter::ON, true);
         Ok(())
     }
 
@@ -316,7 +321,7 @@ impl Probes {
     fn attach_site(&mut self, library: &Library, site: &zlib::Site) -> Result<()> {
         let mut attach = |name| {
             let scope = UProbeScope::AllProcesses;
-            self.attach_function(name, library, site.file_offset, site.kind, scope)
+            self.attach_function(name, library, site.file_offset, site.kind.0.into(), scope)
         };
         match site.role {
             // The return first: an entry without its return would be a call that never ends.
@@ -334,14 +339,14 @@ impl Probes {
         name: &'static str,
         library: &Library,
         file_offset: u64,
-        kind: Kind,
+        cookie: u64,
         scope: UProbeScope,
     ) -> Result<()> {
         let name = if self.options.bare { without_work(name) } else { name };
         let program: &mut UProbe = program_mut(&mut self.ebpf, name)?;
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(file_offset),
-            cookie: Some(u64::from(kind.0)),
+            cookie: Some(cookie),
         };
         let link = program.attach(point, library.path(), scope).with_context(|| {
             format!("failed to probe offset {file_offset:#x} of {}", library.name().display())
@@ -401,7 +406,7 @@ fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
 fn add_target(ebpf: &mut Ebpf, tgid: u32, follow: bool) -> Result<()> {
     let map = ebpf.map_mut("TARGETS").context("the kernel side has no table of processes")?;
     let mut targets: aya::maps::HashMap<_, u32, Flags> = aya::maps::HashMap::try_from(map)?;
-    let flags = Flags(TargetFlags { follow: u32::from(follow), reserved: 0 });
+    let flags = Flags(TargetFlags { follow: u32::from(follow), image: 0 });
     targets.insert(tgid, flags, 0).with_context(|| format!("failed to trace process {tgid}"))
 }
 

@@ -42,7 +42,9 @@ impl Parts {
 
     fn want(self, name: &[u8], section: &elf::SectionHeader64<LittleEndian>) -> bool {
         match self {
-            Self::Linkage => is_relocations(section),
+            Self::Linkage => {
+                is_relocations(section) || section.sh_type(LittleEndian) == elf::SHT_DYNAMIC
+            }
             Self::UnwindInformation => matches!(name, b".eh_frame" | b".eh_frame_hdr"),
             Self::Code => {
                 section.sh_flags.get(LittleEndian) & u64::from(elf::SHF_EXECINSTR) != 0

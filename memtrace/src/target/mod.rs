@@ -24,7 +24,7 @@ pub use code_files::{code_files, code_files_ahead};
 pub use freezer::is_frozen;
 pub use held::Held;
 pub use java::{JavaHome, feature_release, launcher_zlib_libraries, zlib_libraries};
-pub use proc::{is_alive, threads};
+pub use proc::{is_alive, living_thread, threads};
 pub use process::{
     FindError, Memory, check, check_program, comm, command_line, memory, namespace_tid,
     resolve_command, start_brk, start_stack,

@@ -59,6 +59,12 @@ pub fn threads(pid: u32) -> Vec<u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// A thread of process `pid` that has not ended, the first if possible.
+pub fn living_thread(pid: u32) -> Option<u32> {
+    let lives = |tid: &u32| !has_ended(&PathBuf::from(format!("/proc/{pid}/task/{tid}")));
+    [pid].into_iter().chain(threads(pid)).find(lives)
+}
+
 /// Whether process `pid` exists and has not ended.
 pub fn is_alive(pid: u32) -> bool {
     // A thread that ends leaves the list at once; only the first stays, until the last one has ended.

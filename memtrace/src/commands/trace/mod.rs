@@ -55,6 +55,7 @@ pub(super) fn run(args: &TraceArgs) -> Result<ExitCode, Failure> {
 
 fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
     init_log(args.outputs.verbose);
+    args.check()?;
     let subject = Subject::find(args)?;
     // A command that waits to be run has been made already, with the limit that memtrace was started with.
     conduct::allow_many_files();

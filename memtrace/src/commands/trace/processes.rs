@@ -71,7 +71,7 @@ impl Processes {
         self.live.remove(&tgid);
         self.stacks.exit(tgid);
         self.probes.forget_allocators(tgid);
-        self.probes.forget_samples(tgid);
+        self.code_is_new.remove(&tgid);
     }
 
     /// Looks at the Java code of all of them.
@@ -101,12 +101,17 @@ impl Processes {
                 self.probe_allocators_of_child(header.tgid, child);
             }
             Kind::EXEC => {
-                self.probes.forget_samples(header.tgid);
+                if header.args[0] as u32 != header.tgid {
+                    self.renew_allocators(header.tgid);
+                }
                 // What perf tells of a new image comes before the image itself.
                 if !self.probes.tells_code_maps() {
                     self.stacks.exec(header.tgid);
                 }
                 self.code_changed(header.tgid);
+            }
+            Kind::EXIT if header.args[0] == 0 && header.tid == header.tgid => {
+                self.renew_allocators(header.tgid);
             }
             Kind::EXIT if header.args[0] != 0 => {
                 self.ended(header.tgid);
@@ -131,6 +136,18 @@ impl Processes {
         }
         self.n_probed_late += 1;
         self.code_is_new.insert(child);
+    }
+
+    /// The kernel has let go of the probes of process `tgid`: the thread that they were opened for is gone.
+    fn renew_allocators(&mut self, tgid: u32) {
+        if !self.probes.wants_allocators() {
+            return;
+        }
+        match self.probes.renew_allocators(tgid) {
+            Ok(n) => self.n_probed_late += u64::from(n > 0),
+            Err(error) => log::warn!("{error:#}"),
+        }
+        self.code_is_new.insert(tgid);
     }
 
     /// Process `tgid` has code that is new: how to unwind it is noted now, while the events behind wait.
@@ -166,7 +183,8 @@ impl Processes {
                 continue;
             };
             self.stacks.map_code(change.tgid, mapping);
-            if self.probes.wants_allocators() || target::tells_what_it_is(&mapping.file_name()) {
+            let may_have_allocator = self.probes.wants_allocators() && mapping.inode != 0;
+            if may_have_allocator || target::tells_what_it_is(&mapping.file_name()) {
                 self.code_is_new.insert(change.tgid);
             }
         }

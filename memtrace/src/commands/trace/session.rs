@@ -119,7 +119,8 @@ impl Session {
 
     /// What the user should know before the trace ends: that what was asked for can't be seen.
     pub(super) fn warning(&self) -> Option<&'static str> {
-        self.malloc.map(|_| tally::NO_ALLOCATOR)
+        let is_unseen = self.malloc.is_some() && self.processes.probes.n_unprobed() == 0;
+        is_unseen.then_some(tally::NO_ALLOCATOR)
     }
 
     /// Tells that allocators' calls are traced, as soon as one was found: what is not seen is not 0.
@@ -189,6 +190,9 @@ impl Session {
             self.read_map();
         }
         let reached_ns = if is_empty { began_ns } else { self.newest_ns };
+        if is_empty {
+            self.processes.probes.caught_up();
+        }
         self.release(reached_ns.saturating_sub(WINDOW_NS));
         is_empty
     }
@@ -371,7 +375,10 @@ impl Session {
     /// The process has code that is new: what it is, and whether it is to be probed.
     fn look_at_code(&mut self, tgid: u32) {
         self.vm_names.code_is_new(tgid);
+        let n_before = self.processes.probes.n_allocators();
         let mut notes = looking::probe_allocators(&mut self.processes.probes, tgid);
+        let is_late = self.processes.probes.n_allocators() > n_before;
+        self.processes.n_probed_late += u64::from(is_late);
         self.tell_malloc();
         notes.extend(looking::probe_zlib(&mut self.processes.probes, tgid, self.zlib));
         notes.into_iter().for_each(|note| self.note(note));

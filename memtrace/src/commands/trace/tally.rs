@@ -38,6 +38,7 @@ pub(super) fn losses(probes: &Probes, stacks: &Stacks, own: Own) -> Vec<(String,
         ("out_of_order", own.out_of_order),
         ("stacks_left_out", own.stacks_left_out),
         ("probed_late", own.probed_late),
+        ("unprobed", probes.n_unprobed()),
         ("stacks_not_kept", stacks.losses.not_kept),
         ("stacks_unfounded", stacks.losses.unfounded),
     ];
