@@ -192,6 +192,10 @@ pub(crate) struct DoctorArgs {
     /// Color the words ok, warn and FAIL
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: Color,
+
+    /// Tell which functions of the process's allocators can be probed, and where
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 /// What concerns the output, of a trace and of a report alike.

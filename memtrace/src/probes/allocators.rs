@@ -13,7 +13,7 @@ use memtrace_common::Kind;
 use super::{
     Blocks, Probes,
     links::{self, Links},
-    malloc::{self, Site},
+    malloc::{self, AllocatorFunction, Site},
 };
 use crate::target::{self, FileVersion, Library};
 
@@ -65,6 +65,12 @@ impl Probes {
     /// In how many files an allocator was found and probed, a file in two processes twice.
     pub fn n_allocators(&self) -> usize {
         self.allocators.n_found
+    }
+
+    /// The functions of the allocator in `library`, as they would be probed; nothing is. None where it has none.
+    pub fn allocator_functions(library: &Library) -> Result<Vec<AllocatorFunction>> {
+        let sites = malloc::sites(library)?;
+        Ok(sites.into_iter().map(AllocatorFunction::from).collect())
     }
 
     /// Whether the file of this device and inode was looked at for process `tgid`.

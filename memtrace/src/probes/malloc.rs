@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 use memtrace_common::Kind;
 use object::{Object, ObjectSymbol, ObjectSymbolTable, Relocation, RelocationTarget};
 
@@ -40,6 +40,33 @@ pub(super) struct Site {
     pub(super) kind: Kind,
     /// Offset of the probed instruction in the file: of the entry, or one where all is still as it was there.
     pub(super) file_offset: u64,
+    /// Bytes from the function's entry to that instruction.
+    offset: u64,
+    /// See [`placement::instruction_at`].
+    instruction: (Option<Mnemonic>, bool),
+}
+
+/// How a function of an allocator would be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AllocatorFunction {
+    /// Its name.
+    pub name: String,
+    /// Bytes from its entry to the instruction that its probe belongs on.
+    pub offset: u64,
+    /// What that instruction is called, such as `push`; empty where the code can't be read.
+    pub instruction: String,
+    /// Whether the kernel emulates the instruction under the probe. Others it steps over, which costs ten times as much.
+    pub is_emulated: bool,
+    /// Whether it hands out blocks: then its return is probed, too, for the result.
+    pub hands_out: bool,
+}
+
+impl From<Site> for AllocatorFunction {
+    fn from(site: Site) -> Self {
+        let Site { name, kind, offset, instruction: (mnemonic, is_emulated), .. } = site;
+        let instruction = mnemonic.map(|it| format!("{it:?}").to_lowercase()).unwrap_or_default();
+        Self { name, offset, instruction, is_emulated, hands_out: !is_end(kind) }
+    }
 }
 
 /// The functions of the C library's interface (C23 7.24.3, POSIX.1-2024, malloc(3)). Of several names of one function the
@@ -180,8 +207,13 @@ impl Code<'_> {
     fn site(&self, entry: u64, function: &Function<'_>) -> Option<Site> {
         let code = self.read(entry, function.size);
         let address = placement::of_entry(&code, entry);
-        let file_offset = file_offset(self.elf, address)?;
-        Some(Site { name: function.name.to_owned(), kind: function.kind, file_offset })
+        Some(Site {
+            name: function.name.to_owned(),
+            kind: function.kind,
+            file_offset: file_offset(self.elf, address)?,
+            offset: address - entry,
+            instruction: placement::instruction_at(&code, entry, address),
+        })
     }
 
     /// Whether the function at `entry` hands its block on to another of `functions` that takes blocks back, by a call or as

@@ -38,6 +38,7 @@ use memtrace_common::{Counter, KernelOffsets, N_SHADOWS, THREAD_BYTES, Tally, Ta
 use zerocopy::FromBytes;
 
 pub use counters::Counters;
+pub use malloc::AllocatorFunction;
 pub use obstacle::{Obstacle, is_refusal, one_line};
 pub use registers::Registers;
 pub use ring::{Messages, Ring};

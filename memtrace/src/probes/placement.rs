@@ -5,8 +5,8 @@
 //! the others, `endbr64` in all code that is built for indirect branch tracking, and one of the next will do as well.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess,
-    Register,
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, Register,
 };
 
 /// Instructions from the entry on that are looked at.
@@ -38,6 +38,15 @@ pub(super) fn of_entry(code: &[u8], entry: u64) -> u64 {
     first_emulated(code, entry)
         .filter(|&place| !is_reached_again(code, entry, place))
         .unwrap_or(entry)
+}
+
+/// The instruction at `place` of the function with this `code`, which begins at `entry`: what it is called, as far as it
+/// can be told, and whether the kernel emulates it.
+pub(super) fn instruction_at(code: &[u8], entry: u64, place: u64) -> (Option<Mnemonic>, bool) {
+    let instruction = instructions(code, entry).find(|it| it.ip() == place);
+    let instruction = instruction.filter(|it| !it.is_invalid());
+    let is_emulated = instruction.is_some_and(|it| is_emulated(&it, code, entry));
+    (instruction.map(|it| it.mnemonic()), is_emulated)
 }
 
 fn first_emulated(code: &[u8], entry: u64) -> Option<u64> {
@@ -132,6 +141,24 @@ mod tests {
         ];
         for (what, code, offset) in cases {
             assert_eq!(of_entry(code, 0x1000), 0x1000 + offset, "{what}");
+        }
+    }
+
+    /// What is told of the place is what lies there.
+    #[test]
+    fn instruction_there() {
+        let code = [0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x06];
+        // (offset, what lies there)
+        let cases = [
+            (0, (Some(Mnemonic::Endbr64), false)),
+            (4, (Some(Mnemonic::Push), true)),
+            // In the midst of one, of no instruction, behind the end.
+            (2, (None, false)),
+            (5, (None, false)),
+            (60, (None, false)),
+        ];
+        for (offset, want) in cases {
+            assert_eq!(instruction_at(&code, 0x1000, 0x1000 + offset), want, "{offset}");
         }
     }
 

@@ -1,13 +1,15 @@
 //! What `memtrace doctor` prints.
 //!
-//! In: facts about the kernel and about a process. Out: one line a check, and after what is not well what to do about
-//! it; then whether tracing will work. The facts are found elsewhere; here they are only put into words.
+//! In: facts about the kernel and about a process. Out: one line a check, after what is not well what to do about it, and
+//! for who wants to know more what was found in detail; then whether tracing will work. The facts are found elsewhere; here they are only put into words.
 
+mod allocators;
 mod kernel;
 mod process;
 
 use super::escape;
 
+pub use allocators::{AllocatorFile, of_allocators};
 pub use kernel::of_kernel;
 pub use process::{Libzip, of_process};
 
@@ -37,20 +39,23 @@ pub struct Check {
     pub found: String,
     /// What to do about it.
     pub advice: Option<String>,
+    /// More of what was found, a line each.
+    pub details: Vec<String>,
 }
 
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { grade: Grade::Ok, name, found: found.into(), advice: None }
+        Self { grade: Grade::Ok, name, found: found.into(), advice: None, details: Vec::new() }
     }
 
     fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { grade: Grade::Warn, name, found: found.into(), advice: Some(advice.into()) }
+        let advice = Some(advice.into());
+        Self { grade: Grade::Warn, name, found: found.into(), advice, details: Vec::new() }
     }
 
     /// Something that is indispensable is missing.
     pub fn fail(name: &'static str, found: impl Into<String>, advice: Option<String>) -> Self {
-        Self { grade: Grade::Fail, name, found: found.into(), advice }
+        Self { grade: Grade::Fail, name, found: found.into(), advice, details: Vec::new() }
     }
 }
 
@@ -73,7 +78,7 @@ pub fn doctor(checks: &[Check], colors: bool) -> String {
 }
 
 fn line(check: &Check, colors: bool) -> String {
-    let Check { grade, name, found, advice } = check;
+    let Check { grade, name, found, advice, details } = check;
     let (word, color) = match grade {
         Grade::Ok => ("ok", "32"),
         Grade::Warn => ("warn", "33"),
@@ -87,6 +92,9 @@ fn line(check: &Check, colors: bool) -> String {
     let mut line = format!("{word}{name:NAME$} {}\n", escape::line(found));
     if let Some(advice) = advice {
         line.push_str(&format!("{:GRADE$}-> {}\n", "", escape::line(advice)));
+    }
+    for detail in details {
+        line.push_str(&format!("{:GRADE$}{}\n", "", escape::line(detail)));
     }
     line
 }
@@ -124,6 +132,21 @@ tracing will not work: one check failed
         assert!(doctor(&three()[..2], false).ends_with("\ntracing will work\n"));
         let twice = [three(), three()].concat();
         assert!(doctor(&twice, false).ends_with("\ntracing will not work: 2 checks failed\n"));
+    }
+
+    /// What was found in detail stands below, whatever is in it.
+    #[test]
+    fn details() {
+        let details = vec!["/libc.so".into(), "  mal\nloc".into()];
+        let check = Check { details, ..Check::warn("allocator", "one", "do it") };
+        let want = "\
+warn allocator         one
+     -> do it
+     /libc.so
+       mal\\nloc
+tracing will work
+";
+        assert_eq!(doctor(&[check], false), want);
     }
 
     /// Colors change nothing but the color.

@@ -1,6 +1,10 @@
 //! The checks of a process.
 
-use super::{super::units, Check};
+use super::{
+    super::units,
+    Check,
+    allocators::{AllocatorFile, of_allocators},
+};
 use crate::target::{Activity, Situation};
 
 /// How much of a command line is shown.
@@ -17,9 +21,13 @@ pub struct Libzip {
 
 /// The checks of what was found.
 #[must_use]
-pub fn of_process(situation: &Situation, libzips: &[Libzip]) -> Vec<Check> {
-    let mut checks =
-        vec![process(situation), activity(situation), jvm(situation), allocator(situation)];
+pub fn of_process(
+    situation: &Situation,
+    allocators: &[AllocatorFile],
+    libzips: &[Libzip],
+) -> Vec<Check> {
+    let mut checks = vec![process(situation), activity(situation), jvm(situation)];
+    checks.push(of_allocators(situation.allocator.as_deref(), allocators));
     if situation.jvm.is_some() && libzips.is_empty() {
         checks.push(Check::warn(
             "libzip",
@@ -71,11 +79,6 @@ fn jvm(situation: &Situation) -> Check {
     Check::ok("JVM", found)
 }
 
-fn allocator(situation: &Situation) -> Check {
-    let unknown = "none that is known; its memory is traced all the same";
-    Check::ok("allocator", situation.allocator.as_deref().unwrap_or(unknown))
-}
-
 fn of_libzip(libzip: &Libzip) -> Check {
     let Libzip { path, functions } = libzip;
     match functions {
@@ -119,7 +122,7 @@ fn namespaces(situation: &Situation) -> Check {
 #[cfg(test)]
 mod tests {
     use super::{super::doctor, *};
-    use crate::target::Jvm;
+    use crate::{probes::AllocatorFunction, target::Jvm};
 
     fn app() -> Situation {
         Situation {
@@ -136,6 +139,17 @@ mod tests {
         }
     }
 
+    fn libc() -> AllocatorFile {
+        let malloc = AllocatorFunction {
+            name: "malloc".into(),
+            offset: 4,
+            instruction: "push".into(),
+            is_emulated: true,
+            hands_out: true,
+        };
+        AllocatorFile { path: "/libc.so.6".into(), functions: Ok(vec![malloc]) }
+    }
+
     #[test]
     fn in_a_container() {
         let libzip = Libzip { path: "/jdk/lib/libzip.so".into(), functions: Ok(4) };
@@ -143,12 +157,14 @@ mod tests {
 ok   process           4711, 64-bit, 34 threads, user id 1000: java -jar app.jar
 ok   state             running
 ok   JVM               17.0.15+6
-ok   allocator         glibc 2.36
+ok   allocator         glibc 2.36: 1 function can be probed
+     /libc.so.6
+       malloc             +4   push     emulated by the kernel, its result by a return probe
 ok   libzip            /jdk/lib/libzip.so, 4 functions to probe
 ok   namespaces        others than memtrace's: pid, mnt; its libraries are found through its own root
 tracing will work
 ";
-        assert_eq!(doctor(&of_process(&app(), &[libzip]), false), want);
+        assert_eq!(doctor(&of_process(&app(), &[libc()], &[libzip]), false), want);
     }
 
     /// What is no JVM is no fault; what was not found is said.
@@ -168,11 +184,12 @@ tracing will work
 ok   process           4711, 64-bit, 1 thread: a\\nb
 ok   state             running
 ok   JVM               none; memtrace traces memory and native stacks
-ok   allocator         none that is known; its memory is traced all the same
+warn allocator         none that is known, and no function of one to probe
+     -> `memtrace` traces its memory all the same, `memtrace --malloc` sees no block of it
 ok   namespaces        memtrace's own
 tracing will work
 ";
-        assert_eq!(doctor(&of_process(&situation, &[]), false), want);
+        assert_eq!(doctor(&of_process(&situation, &[], &[]), false), want);
     }
 
     /// What is not as it should be is said with what to do, and nothing of it keeps tracing from working.
@@ -215,7 +232,7 @@ tracing will work
             ),
         ];
         for (situation, libzips, begin, advice) in cases {
-            let text = doctor(&of_process(&situation, &libzips), false);
+            let text = doctor(&of_process(&situation, &[libc()], &libzips), false);
             let lines: Vec<&str> = text.lines().collect();
             let at = lines.iter().position(|line| line.starts_with(begin));
             let at = at.unwrap_or_else(|| panic!("`{begin}` is not in:\n{text}"));
