@@ -119,11 +119,25 @@ pub fn usual(test: &str) -> Vec<Allocator> {
     found
 }
 
-/// Those that a program of C++'s may have without being linked anew.
-pub fn of_cpp(test: &str) -> Vec<Allocator> {
-    let mut found = all(test);
-    found.retain(|allocator| !matches!(allocator.how, How::Linked(_)));
-    found
+/// The system's own, and the first that is preloaded; with `--all` each in every way.
+pub fn two(test: &str) -> Vec<Allocator> {
+    let found = all(test);
+    if runs_all() {
+        return found;
+    }
+    let preloaded = found.into_iter().find(|allocator| allocator.preloaded().is_some());
+    [GLIBC].into_iter().chain(preloaded).collect()
+}
+
+/// The system's own; with `--all` each in every way.
+pub fn one(test: &str) -> Vec<Allocator> {
+    if runs_all() { all(test) } else { vec![GLIBC] }
+}
+
+/// Those that a program of C++'s may have without being linked anew, of these.
+pub fn of_cpp(mut allocators: Vec<Allocator>) -> Vec<Allocator> {
+    allocators.retain(|allocator| !matches!(allocator.how, How::Linked(_)));
+    allocators
 }
 
 fn is_there(allocator: &Allocator, test: &str) -> bool {

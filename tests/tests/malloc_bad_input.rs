@@ -7,7 +7,7 @@ use std::{
 };
 
 use memtrace_tests::{
-    allocators::{GLIBC, STRIPPED, usual},
+    allocators::{GLIBC, STRIPPED, one, two},
     bpftrace,
     exactness::{
         Sum, asked, assert_all, assert_calls, assert_exact, assert_stacks, assert_threads, left,
@@ -26,7 +26,7 @@ const EXACT: [&str; 2] = ["--malloc", "exact"];
 #[test]
 fn no_bytes() {
     let _turn = turn::together();
-    for allocator in usual("malloc_bad_input::no_bytes") {
+    for allocator in two("malloc_bad_input::no_bytes") {
         let watched = watch_subject(allocator.subject("blocks_edges", &["zero"]), &EXACT);
         let (said, report) = (&watched.said, &watched.report);
         let about = format!("{}: {}", allocator.name, report.about_malloc());
@@ -43,7 +43,7 @@ fn no_bytes() {
 #[test]
 fn nearly_all_memory() {
     let _turn = turn::together();
-    for allocator in usual("malloc_bad_input::nearly_all_memory") {
+    for allocator in one("malloc_bad_input::nearly_all_memory") {
         let watched = watch_subject(allocator.subject("blocks_edges", &["huge"]), &EXACT);
         assert_eq!(watched.said.number("realloc_failed"), 5);
         assert_exact(allocator.name, &watched);
@@ -212,7 +212,7 @@ fn no_such_mode() {
     let _turn = turn::together();
     let outcome = Memtrace::new().args(["--pid", "1", "--malloc", "moods"]).run();
     assert_eq!(outcome.code(), Some(2), "{}", outcome.stderr);
-    for part in ["moods", "off", "exact"] {
+    for part in ["moods", "off", "sampled", "exact"] {
         assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
     }
 }
