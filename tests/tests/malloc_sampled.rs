@@ -253,3 +253,23 @@ fn until_its_end() {
     };
     assert_eq!(sums(&sampled(Some("4K"))), sums(&["--malloc", "exact"]));
 }
+
+/// What a program gets at its very beginning, before memtrace has heard of it, is a sample as any other: its end is told.
+#[test]
+fn from_the_first_instruction() {
+    let _turn = turn::together();
+    let options = sampled(Some("1"));
+    let command = ["1", "3000", "5"];
+    let launched = Memtrace::with_json().args(options).command(built("blocks_stress"), &command);
+    let outcome = launched.run();
+    let said: Said = outcome.stdout.lines().collect();
+    let report = outcome.report();
+    let about = report.about_malloc();
+    assert_eq!((report.malloc("frees_missed"), report.malloc("frees_unknown")), (0, 0), "{about}");
+    for function in FUNCTIONS {
+        let live_bytes = said.number(&format!("{function}_live_bytes"));
+        let is = left(&report, &format!("by_{function}")).bytes;
+        // A block of a few bytes may be none.
+        assert!(is.abs_diff(live_bytes) < 64, "{function}: {is} {live_bytes} {about}");
+    }
+}
