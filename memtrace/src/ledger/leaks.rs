@@ -297,6 +297,29 @@ mod tests {
         assert_eq!(live, ledger.sum(Metric::MallocLive));
     }
 
+    /// What is held all the time grows at no time, however seldom anything happens.
+    #[test]
+    fn steady_and_seldom() {
+        for until_ms in (5000..30_000).step_by(500) {
+            let mut ledger = Ledger::default();
+            alloc(&mut ledger, 1, 0, place(1, 0), 1 << 20);
+            for n in 0.. {
+                let ms = n * 2503 / 10;
+                if ms > until_ms {
+                    break;
+                }
+                alloc(&mut ledger, 2, ms, place(2, 0), 10);
+                free(&mut ledger, ms, place(2, 0));
+            }
+            let rows = ledger.stacks_of_blocks();
+            let row = rows.iter().find(|row| row.stack == StackId(1)).unwrap();
+            assert_eq!(row.trend, Some(Trend::Steady), "{until_ms} ms: {row:?}");
+            let looks: [u64; N_LOOKS] =
+                ledger.live_over_time.of(StackId(1), ledger.last_ns, 1 << 20).unwrap();
+            assert!(looks.iter().skip(2).all(|&bytes| bytes == 1 << 20), "{until_ms}: {looks:?}");
+        }
+    }
+
     /// Of a short run nothing is said of how it goes on.
     #[test]
     fn too_short() {

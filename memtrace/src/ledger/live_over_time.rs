@@ -1,10 +1,10 @@
 //! Bytes in live blocks, by stack, at a few moments of the run.
 //!
 //! In: at each moment that is due, what stacks hold. Out: what a stack held at moments evenly spread over the run. However
-//! long the run, memory is bounded: when there are enough moments every second one is dropped, and of each only the stacks
+//! long the run, memory is bounded: when there are enough moments only every second one stays, and of each only the stacks
 //! that hold the most are kept.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, mem};
 
 use crate::stacks::StackId;
 
@@ -53,15 +53,27 @@ impl LiveOverTime {
         held.truncate(MAX_STACKS);
         held.sort_unstable();
         held.shrink_to_fit();
-        if self.points.len() >= MAX_POINTS {
-            self.points.retain(|point| point.step.is_multiple_of(2));
-            self.points.iter_mut().for_each(|point| point.step /= 2);
-            self.step_ns = self.step_ns.saturating_mul(2);
-            self.next = self.next.div_ceil(2);
-        }
         // It was so since the moment that was due first.
         self.points.push(Point { step: self.next, held });
+        // Where moments have gaps between them it may take more than once until two meet.
+        while self.points.len() > MAX_POINTS {
+            self.double_step();
+        }
         self.next = time_ns.saturating_sub(self.begin_ns.unwrap_or(time_ns)) / self.step_ns + 1;
+    }
+
+    /// Only every second moment is left: what was held at another was held at the next that is left, too, unless more is
+    /// known of that one.
+    fn double_step(&mut self) {
+        self.step_ns = self.step_ns.saturating_mul(2);
+        self.points.iter_mut().for_each(|point| point.step = point.step.div_ceil(2));
+        self.points.dedup_by(|later, kept| {
+            let is_same = later.step == kept.step;
+            if is_same {
+                mem::swap(later, kept);
+            }
+            is_same
+        });
     }
 
     /// What `stack` held at the ends of `N` equal parts of the time up to `end_ns`, and how long a part is; `now` is what
@@ -120,13 +132,17 @@ mod tests {
     /// However long it takes, the moments are few and spread over the whole time.
     #[test]
     fn evenly_spread() {
-        for until_s in [4, 5, 60, 100_000] {
-            let over_time = grows(until_s, S / 50);
+        // (seconds, milliseconds from event to event)
+        let every = [20, 250].map(|ms| [4, 5, 60, 100_000].map(|until_s| (until_s, ms)));
+        for (until_s, ms) in every.into_iter().flatten() {
+            let every_ns = ms * S / 1000;
+            let over_time = grows(until_s, every_ns);
             assert!(over_time.points.len() <= MAX_POINTS);
             let values: [u64; 16] = over_time.of(StackId(7), until_s * S, until_s * S).unwrap();
             for (index, value) in values.into_iter().enumerate() {
                 let exact = (index as u64 + 1) * until_s * S / 16;
-                assert!(exact.abs_diff(value) <= over_time.step_ns, "{index} {value} {exact}");
+                let about = format!("{until_s} s, {ms} ms: {index} {value} {exact}");
+                assert!(exact.abs_diff(value) <= over_time.step_ns.max(every_ns), "{about}");
             }
             assert_eq!(over_time.of(StackId(8), until_s * S, 0), Some([0; 16]));
         }
@@ -145,6 +161,18 @@ mod tests {
         assert!(over_time.is_due(u64::MAX));
         over_time.push(u64::MAX, vec![]);
         assert_eq!(over_time.of(StackId(7), u64::MAX, 5), Some([0, 0, 0, 5]));
+    }
+
+    /// Every moment but the first is known, also where no even one was ever due.
+    #[test]
+    fn odd_moments() {
+        for until_s in 5..60 {
+            let over_time = grows(until_s, 250_300_000);
+            let values: [u64; 16] = over_time.of(StackId(7), until_s * S, until_s * S).unwrap();
+            let n_unknown = values.iter().filter(|&&value| value == 0).count();
+            assert!(n_unknown <= 1, "{until_s} s: {values:?}");
+            assert!(values.is_sorted(), "{until_s} s: {values:?}");
+        }
     }
 
     #[test]
