@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     block_table::{Block, BlockTable, MAX_TIME, Put},
+    event::Freeing,
     fold::at,
     last_frees::{LastFrees, Unfounded},
     samples::{Weight, weight},
@@ -16,7 +17,7 @@ use super::{
 
 /// Blocks that are remembered, of all processes together; of more only the allocation is counted.
 const MAX_BLOCKS: u64 = 20_000_000;
-/// Processes whose blocks are remembered; as many as can be traced.
+/// Processes whose blocks are remembered, those too whose blocks stayed their answer; as many as can be traced at once.
 const MAX_HEAPS: usize = 4096;
 /// Nanoseconds of a tick, as a power of two: 8.4 ms, so that a block's time has room for 26 days.
 const TICK_SHIFT: u32 = 23;
@@ -119,8 +120,7 @@ pub(super) struct Returned {
     pub(super) address: u64,
     /// Index of the thread that gives it back.
     pub(super) thread: u32,
-    /// Whether it goes on elsewhere, or with another size.
-    pub(super) goes_on: bool,
+    pub(super) by: Freeing,
 }
 
 impl Blocks {
@@ -134,7 +134,7 @@ impl Blocks {
             self.tally(1, size, 0);
         }
         let has_room = self.n_kept < MAX_BLOCKS;
-        let (is_kept, missed) = match heap(&mut self.heaps, tgid) {
+        let (is_kept, missed) = match self.heap(tgid) {
             Some(heap) => heap.begin(address, Block { owner, size, time }, has_room),
             None => (false, None),
         };
@@ -160,17 +160,16 @@ impl Blocks {
 
     /// A block is given back.
     pub(super) fn end(&mut self, totals: &mut Totals, it: Returned, time_ns: u64) {
-        let ended = match heap(&mut self.heaps, it.tgid) {
-            Some(heap) => heap.end(it.address),
-            None => Ended::Unknown(Origin::Before),
-        };
+        let ended = self.heap(it.tgid).map_or(Ended::NotKept, |heap| heap.end(it.address));
         let counts = &mut self.counts;
         match ended {
             Ended::Known(block) => {
                 self.last_frees.goes_on(it.tid);
                 let ticks = self.ticks(time_ns).saturating_sub(u64::from(block.time));
                 let weight = self.take_off(totals, block);
-                let by_other = !it.goes_on && totals.thread(block.owner) != Some(it.thread);
+                // Otherwise it goes on elsewhere, or with another size.
+                let is_over = it.by != Freeing::Realloc;
+                let by_other = is_over && totals.thread(block.owner) != Some(it.thread);
                 let n_by_other = if by_other { weight.blocks } else { 0 };
                 let freed_by_other = &mut self.counts.freed_by_other;
                 *freed_by_other = freed_by_other.saturating_add(n_by_other);
@@ -186,32 +185,48 @@ impl Blocks {
                 };
                 let BlockCounts { freed_before, freed_inherited, frees_unknown, .. } = counts;
                 count(freed_before, freed_inherited, frees_unknown);
-                self.last_frees.add(it.tid, |Unfounded { before, inherited, unknown }| {
+                if it.by != Freeing::Free {
+                    return self.last_frees.goes_on(it.tid);
+                }
+                let ids = (it.tgid, it.tid);
+                self.last_frees.add(ids, time_ns, |Unfounded { before, inherited, unknown }| {
                     count(before, inherited, unknown);
                 });
             }
         }
     }
 
-    /// Thread `tid` ends. Returns how many frees were no calls of the program's, and are not counted any more.
-    pub(super) fn end_thread(&mut self, tid: u32) -> u64 {
-        let last = self.last_frees.take(tid);
+    /// A thread of a process that goes on ends by what ends a thread. Returns how many frees were no calls of the
+    /// program's, and are not counted any more.
+    pub(super) fn end_thread(&mut self, tgid: u32, tid: u32, time_ns: u64) -> u64 {
+        let last = self.last_frees.take((tgid, tid), time_ns);
         self.counts.freed_before -= last.before;
         self.counts.freed_inherited -= last.inherited;
         self.counts.frees_unknown -= last.unknown;
         last.sum()
     }
 
+    /// A thread ends otherwise, or goes on: what it gave back was its own doing.
+    pub(super) fn goes_on(&mut self, tid: u32) {
+        self.last_frees.goes_on(tid);
+    }
+
+    /// A thread advises the kernel.
+    pub(super) fn advise(&mut self, tid: u32, advice: u32) {
+        self.last_frees.advise(tid, advice);
+    }
+
     /// A process has no blocks from now on but those of `origin`.
     pub(super) fn renew(&mut self, totals: &mut Totals, tgid: u32, origin: Origin) {
         self.clear(totals, tgid);
-        if let Some(heap) = heap(&mut self.heaps, tgid) {
+        if let Some(heap) = self.heap(tgid) {
             heap.origin = origin;
         }
     }
 
     /// A process is gone, and its blocks with it. Nobody gave them back.
     pub(super) fn clear(&mut self, totals: &mut Totals, tgid: u32) {
+        self.last_frees.forget_process(tgid);
         let Some(heap) = self.heaps.remove(&tgid) else { return };
         for block in heap.table.blocks() {
             self.take_off(totals, block);
@@ -220,6 +235,7 @@ impl Blocks {
 
     /// A process is gone, and what it held stays its answer.
     pub(super) fn leave_behind(&mut self, tgid: u32) {
+        self.last_frees.forget_process(tgid);
         let heap = self.heaps.remove(&tgid);
         self.left_behind.extend(heap.map(|heap| heap.table).filter(|table| table.len() > 0));
     }
@@ -276,6 +292,15 @@ impl Blocks {
         weight
     }
 
+    /// The blocks of a process; `None` if there are too many.
+    fn heap(&mut self, tgid: u32) -> Option<&mut Heap> {
+        let has_room = self.heaps.len() + self.left_behind.len() < MAX_HEAPS;
+        if !has_room && !self.heaps.contains_key(&tgid) {
+            return None;
+        }
+        Some(self.heaps.entry(tgid).or_default())
+    }
+
     /// Ticks since the first block.
     fn ticks(&self, time_ns: u64) -> u64 {
         time_ns.saturating_sub(self.first_ns.unwrap_or(time_ns)) >> TICK_SHIFT
@@ -285,13 +310,6 @@ impl Blocks {
 /// The nanoseconds of as many ticks.
 pub(super) fn ticks_ns(ticks: u64) -> u64 {
     ticks.saturating_mul(1 << TICK_SHIFT)
-}
-
-fn heap(heaps: &mut FxHashMap<u32, Heap>, tgid: u32) -> Option<&mut Heap> {
-    if heaps.len() >= MAX_HEAPS && !heaps.contains_key(&tgid) {
-        return None;
-    }
-    Some(heaps.entry(tgid).or_default())
 }
 
 /// What an end means.
@@ -329,157 +347,4 @@ impl Heap {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        ledger::{Allocation, BlockTotal, Event, Freeing, Ledger, Metric, What},
-        stacks::StackId,
-    };
-
-    const CHILD: u32 = 200;
-
-    /// Something that the first thread of process 1 does, at stack 7.
-    fn event(what: What) -> Event {
-        Event { time_ns: 0, tgid: 1, tid: 1, stack: StackId(7), what }
-    }
-
-    fn alloc(addr: u64, size: u64) -> Event {
-        event(What::Alloc { by: Allocation::Malloc, addr, size })
-    }
-
-    fn free(addr: u64) -> Event {
-        event(What::Free { addr, by: Freeing::Free })
-    }
-
-    fn realloc(from: u64, to: u64, size: u64) -> [Event; 2] {
-        [
-            event(What::Free { addr: from, by: Freeing::Realloc }),
-            event(What::Alloc { by: Allocation::Realloc, addr: to, size }),
-        ]
-    }
-
-    fn of_child(event: Event) -> Event {
-        Event { tgid: CHILD, tid: CHILD, ..event }
-    }
-
-    fn by_other(event: Event) -> Event {
-        Event { tid: 2, ..event }
-    }
-
-    fn check(events: &[Event], live: (u64, u64), counts: BlockCounts) {
-        let mut ledger = Ledger::default();
-        events.iter().for_each(|event| ledger.apply(event));
-        let BlockCounts { live: n, live_bytes, .. } = ledger.blocks();
-        assert_eq!((n, live_bytes), live, "{events:x?}");
-        assert_eq!(ledger.sum(Metric::MallocLive), live_bytes, "{events:x?}");
-        let seen = ledger.blocks();
-        let (allocations, allocated_bytes) = (seen.allocations, seen.allocated_bytes);
-        assert_eq!(allocated_bytes, ledger.sum(Metric::Malloc), "{events:x?}");
-        let BlockCounts { peak_bytes, peak_ns, .. } = seen;
-        let live = BlockCounts { live: n, live_bytes, peak_bytes, peak_ns, ..counts };
-        let want = BlockCounts { allocations, allocated_bytes, ..live };
-        assert_eq!(ledger.blocks(), want, "{events:x?}");
-        let row = ledger.stacks_of_blocks();
-        let sum = row.iter().map(|row| row.blocks.freed_by_other).sum::<u64>();
-        assert_eq!(sum, counts.freed_by_other, "{events:x?}");
-        assert_eq!(ledger.sum(Metric::Mapped), 0);
-    }
-
-    #[test]
-    fn what_it_means() {
-        let none = BlockCounts::default();
-        let fork = event(What::Fork { child: CHILD, followed: true });
-        let exec = event(What::Exec);
-        let ended = event(What::Exit { ended: true, code: 0 });
-        let before = BlockCounts { freed_before: 1, ..none };
-        let inherited = BlockCounts { freed_inherited: 1, ..none };
-        let unknown = BlockCounts { frees_unknown: 1, ..none };
-        let missed = BlockCounts { frees_missed: 1, ..none };
-        let other = BlockCounts { freed_by_other: 1, ..none };
-        let [moves, arrives] = realloc(16, 64, 9);
-        // (what happened, live blocks and bytes, what was counted apart)
-        let cases: &[(&[Event], (u64, u64), BlockCounts)] = &[
-            (&[alloc(16, 8), alloc(32, 4)], (2, 12), none),
-            (&[alloc(16, 8), alloc(32, 4), free(16)], (1, 4), none),
-            (&[alloc(16, 0)], (1, 0), none),
-            // Its end was missed.
-            (&[alloc(16, 8), alloc(16, 4)], (1, 4), missed),
-            (&[alloc(16, 8), moves, arrives], (1, 9), none),
-            (&[alloc(16, 8), by_other(moves), by_other(arrives)], (1, 9), none),
-            (&[alloc(16, 8), moves], (0, 0), none),
-            (&[moves, arrives], (1, 9), before),
-            (&[free(16)], (0, 0), before),
-            (&[alloc(16, 8), free(16), free(16)], (0, 0), before),
-            (&[exec, alloc(16, 8), free(16), free(16)], (0, 0), unknown),
-            (&[exec, free(u64::MAX)], (0, 0), unknown),
-            (&[alloc(16, 8), by_other(free(16))], (0, 0), other),
-            // A new image has nothing of the old.
-            (&[alloc(16, 8), exec, free(16)], (0, 0), unknown),
-            // A child frees what is its own, whatever its parent has there.
-            (&[alloc(16, 8), fork, of_child(free(16))], (1, 8), inherited),
-            (&[alloc(16, 8), fork, of_child(alloc(16, 5)), of_child(free(16))], (1, 8), none),
-            (&[fork, of_child(alloc(16, 5)), free(16)], (1, 5), before),
-            (&[fork, of_child(exec), of_child(free(16))], (0, 0), unknown),
-            (&[fork, of_child(alloc(16, 5)), of_child(exec)], (0, 0), none),
-            // What a child holds is gone with it, what the first process holds is the answer.
-            (&[fork, of_child(alloc(16, 5)), of_child(ended)], (0, 0), none),
-            (&[alloc(16, 8), fork, of_child(alloc(16, 5)), ended], (2, 13), none),
-            (&[alloc(16, 8), ended, alloc(16, 8)], (2, 16), none),
-            // A thread ends, its blocks don't.
-            (
-                &[by_other(alloc(16, 8)), by_other(event(What::Exit { ended: false, code: 0 }))],
-                (1, 8),
-                none,
-            ),
-            // Sums stay at the largest number.
-            (&[alloc(16, u64::MAX), alloc(32, u64::MAX)], (2, u64::MAX), none),
-            // No process has such an address.
-            (&[alloc(u64::MAX, 8), free(u64::MAX)], (0, 0), BlockCounts { not_kept: 1, ..none }),
-        ];
-        for (events, live, counts) in cases {
-            check(events, *live, *counts);
-        }
-    }
-
-    /// The most that was live, and when; a block that moves is not there twice.
-    #[test]
-    fn peak() {
-        let mut ledger = Ledger::default();
-        let [moves, arrives] = realloc(16, 64, 9);
-        let events = [alloc(16, 8), moves, arrives, alloc(32, 4), free(64), alloc(16, 8), free(16)];
-        for (event, time_ns) in events.iter().zip(10..) {
-            ledger.apply(&Event { time_ns, ..*event });
-        }
-        let BlockCounts { peak_bytes, peak_ns, allocations, .. } = ledger.blocks();
-        assert_eq!((peak_bytes, peak_ns, allocations), (13, 13, 4));
-    }
-
-    /// More processes than can be traced: their blocks are counted, and not remembered.
-    #[test]
-    fn many_processes() {
-        let mut ledger = Ledger::default();
-        let n = MAX_HEAPS as u32 + 9;
-        for tgid in 1..=n {
-            ledger.apply(&Event { tgid, tid: tgid, ..alloc(16, 8) });
-        }
-        let counts = ledger.blocks();
-        assert_eq!((counts.live, counts.not_kept), (MAX_HEAPS as u64, 9));
-        assert_eq!(ledger.sum(Metric::Malloc), u64::from(n) * 8);
-    }
-
-    /// The end of a block that was not remembered is no end of one from before.
-    #[test]
-    fn not_kept() {
-        let (mut blocks, mut totals) = (Blocks::default(), Totals::default());
-        let owner = totals.index(0, StackId(7));
-        blocks.n_kept = MAX_BLOCKS;
-        blocks.begin(&mut totals, Handed { tgid: 1, tid: 1, address: 16, size: 8, owner }, 0);
-        let end = Returned { tgid: 1, tid: 1, address: 16, thread: 0, goes_on: false };
-        blocks.end(&mut totals, end, 0);
-        assert_eq!((blocks.counts.not_kept, blocks.counts.freed_before), (1, 0));
-        blocks.end(&mut totals, end, 0);
-        assert_eq!(blocks.counts.freed_before, 1);
-        let BlockTotal { mallocs, malloc_live, .. } = totals.blocks(0);
-        assert_eq!((mallocs, malloc_live), (1, 0));
-    }
-}
+mod tests;

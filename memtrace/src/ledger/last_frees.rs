@@ -1,13 +1,21 @@
 //! What a thread gives back as its last act, though nobody handed it out: glibc frees the blocks that it had kept for the
 //! thread (`tcache_thread_shutdown`, glibc 2.26 to 2.43, malloc/malloc.c), which the program has freed before.
 //!
-//! These are no calls of the program. From outside they are told by their place: frees of what is no live block, with
-//! nothing after them but the thread's end.
+//! These are no calls of the program. From outside they are told by their place: calls of `free` with what is no live
+//! block, a few microseconds apart, after which the thread advises the kernel that it needs its stack no more
+//! (`start_thread`, nptl/pthread_create.c) and ends. A thread that is ended from outside, by `exit_group` or a signal, gives
+//! no such advice, and what it gave back was its own doing; so was what the first thread gave back, and one whose stack
+//! the program made.
 
 use rustc_hash::FxHashMap;
 
 /// Threads that are kept; of more such frees are counted like any other.
 const MAX_THREADS: usize = 65_536;
+/// From the first of these frees to the thread's end, and so between any two. At most 1,216 blocks are kept for a thread
+/// (76 bins of 16, glibc 2.42), and a traced call of `free` takes some 2 µs: 3 ms, and a turn of another thread between.
+const MAX_NS: u64 = 10_000_000;
+/// `MADV_DONTNEED` (Linux, include/uapi/asm-generic/mman-common.h).
+const DONT_NEED: u32 = 4;
 
 /// Frees of what is no live block, by where it would be from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,18 +31,42 @@ impl Unfounded {
     }
 }
 
+/// Such frees of one thread, with no other block got or given back between them.
+#[derive(Debug)]
+struct Row {
+    tgid: u32,
+    first_ns: u64,
+    last_ns: u64,
+    /// Whether the thread needs some of its memory no more, since the last of them.
+    is_advised: bool,
+    n: Unfounded,
+}
+
 /// The last such frees of each thread.
 #[derive(Debug, Default)]
 pub(super) struct LastFrees {
-    by_tid: FxHashMap<u32, Unfounded>,
+    by_tid: FxHashMap<u32, Row>,
 }
 
 impl LastFrees {
     /// Thread `tid` gave something back that is no live block.
-    pub(super) fn add(&mut self, tid: u32, count: impl FnOnce(&mut Unfounded)) {
-        if self.by_tid.len() < MAX_THREADS || self.by_tid.contains_key(&tid) {
-            count(self.by_tid.entry(tid).or_default());
+    pub(super) fn add(
+        &mut self,
+        (tgid, tid): (u32, u32),
+        time_ns: u64,
+        count: impl FnOnce(&mut Unfounded),
+    ) {
+        if self.by_tid.len() >= MAX_THREADS && !self.by_tid.contains_key(&tid) {
+            return;
         }
+        let n = Unfounded::default();
+        let first = || Row { tgid, first_ns: time_ns, last_ns: time_ns, is_advised: false, n };
+        let row = self.by_tid.entry(tid).or_insert_with(first);
+        if row.tgid != tgid || time_ns.saturating_sub(row.last_ns) > MAX_NS {
+            *row = first();
+        }
+        (row.last_ns, row.is_advised) = (time_ns, false);
+        count(&mut row.n);
     }
 
     /// Thread `tid` goes on: what it gave back was its own doing.
@@ -44,8 +76,128 @@ impl LastFrees {
         }
     }
 
-    /// Thread `tid` ends: what it gave back last.
-    pub(super) fn take(&mut self, tid: u32) -> Unfounded {
-        self.by_tid.remove(&tid).unwrap_or_default()
+    /// Thread `tid` advises the kernel.
+    pub(super) fn advise(&mut self, tid: u32, advice: u32) {
+        if let Some(row) = self.by_tid.get_mut(&tid).filter(|_| advice == DONT_NEED) {
+            row.is_advised = true;
+        }
+    }
+
+    /// Thread `tid` ends: what it gave back last, and not by its own doing.
+    pub(super) fn take(&mut self, (tgid, tid): (u32, u32), time_ns: u64) -> Unfounded {
+        let is_last = |row: &Row| {
+            row.is_advised && row.tgid == tgid && time_ns.saturating_sub(row.first_ns) <= MAX_NS
+        };
+        self.by_tid.remove(&tid).filter(is_last).map(|row| row.n).unwrap_or_default()
+    }
+
+    /// The threads of process `tgid` end, or have another program.
+    pub(super) fn forget_process(&mut self, tgid: u32) {
+        self.by_tid.retain(|_, row| row.tgid != tgid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use memtrace_common::Kind;
+
+    use super::*;
+    use crate::{
+        ledger::{Allocation, Event, Freeing, Ledger, What},
+        stacks::StackId,
+    };
+
+    const MS: u64 = 1_000_000;
+    const FIRST: u32 = 1;
+    const WORKER: u32 = 2;
+
+    fn free(addr: u64) -> What {
+        What::Free { addr, by: Freeing::Free }
+    }
+
+    /// What is counted in the end of what threads do: frees from before, of nothing, and calls of `free`.
+    fn counted(what: &[(u64, u32, What)]) -> (u64, u64, u64) {
+        let mut ledger = Ledger::default();
+        for &(ms, tid, what) in what {
+            let stack = StackId::NOT_KEPT;
+            ledger.apply(&Event { time_ns: ms * MS, tgid: FIRST, tid, stack, what });
+        }
+        let counts = ledger.blocks();
+        (counts.freed_before, counts.frees_unknown, ledger.n(Kind::FREE))
+    }
+
+    /// What is taken off is what a thread that ends by itself gives back right before.
+    #[test]
+    fn what_is_no_call() {
+        let alloc = What::Alloc { by: Allocation::Malloc, addr: 16, size: 8 };
+        let delete = What::Free { addr: 32, by: Freeing::OperatorDelete };
+        let zero = What::Free { addr: 32, by: Freeing::ReallocToZero };
+        let dont_need = What::Madvise { addr: 4096, len: 4096, advice: DONT_NEED };
+        let other_advice = What::Madvise { addr: 4096, len: 4096, advice: 14 };
+        let exit = What::Exit { ended: false, code: 0 };
+        let ended = What::Exit { ended: true, code: 0 };
+        let of = |tid: u32, what: &[(u64, What)]| -> Vec<(u64, u32, What)> {
+            what.iter().map(|&(ms, what)| (ms, tid, what)).collect()
+        };
+        let worker = |what: &[(u64, What)]| of(WORKER, what);
+        let bye = |ms| [(ms, dont_need), (ms, exit)];
+        let ends = |what: &[(u64, What)], ms| worker(&[what, &bye(ms)].concat());
+        // (what happens, frees from before, of nothing, and calls of free that are counted)
+        let cases = [
+            (ends(&[(1, free(16)), (2, free(32))], 3), (0, 0, 0)),
+            // In a process that was seen from its first instruction.
+            (ends(&[(0, What::Exec), (1, free(16)), (2, free(32))], 3), (0, 0, 0)),
+            // Its own doing: long ago, or in a row that began long ago.
+            (ends(&[(1, free(16))], 12), (1, 0, 1)),
+            (ends(&[(1, free(16)), (8, free(32))], 12), (2, 0, 2)),
+            (ends(&[(1, free(16)), (12, free(32))], 13), (1, 0, 1)),
+            // Other calls of the allocator between.
+            (ends(&[(1, free(32)), (1, alloc), (2, free(48))], 3), (1, 0, 1)),
+            (ends(&[(1, alloc), (1, free(32)), (1, free(16)), (2, free(48))], 3), (1, 0, 2)),
+            (ends(&[(1, free(16)), (2, delete)], 3), (2, 0, 1)),
+            (ends(&[(1, free(16)), (2, zero)], 3), (2, 0, 1)),
+            (ends(&[(2, delete), (2, free(16))], 3), (1, 0, 0)),
+            // To free may be to advise, too.
+            (ends(&[(1, free(16)), (1, dont_need), (2, free(32))], 3), (0, 0, 0)),
+            // It is ended from outside, alone or with its process.
+            (worker(&[(1, free(16)), (2, exit)]), (1, 0, 1)),
+            (worker(&[(1, free(16)), (1, other_advice), (2, exit)]), (1, 0, 1)),
+            (worker(&[(1, free(16)), (1, dont_need), (1, free(32)), (2, exit)]), (2, 0, 2)),
+            (
+                [worker(&[(1, free(16)), (2, exit)]), of(FIRST, &[(2, free(32)), (2, ended)])]
+                    .concat(),
+                (2, 0, 2),
+            ),
+            (worker(&[(1, free(16)), (2, dont_need), (2, ended)]), (1, 0, 1)),
+            // The first thread ends otherwise.
+            (of(FIRST, &[(1, free(16)), (2, dont_need), (2, exit)]), (1, 0, 1)),
+            // A later thread or program has nothing to do with it.
+            ([worker(&[(1, free(16)), (1, ended)]), worker(&bye(2))].concat(), (1, 0, 1)),
+            (
+                [of(FIRST, &[(1, free(16)), (1, exit)]), of(FIRST, &[(1, free(32))])].concat(),
+                (2, 0, 2),
+            ),
+            (ends(&[(1, free(16)), (1, What::Exec)], 2), (1, 0, 1)),
+        ];
+        for (what, want) in cases {
+            assert_eq!(counted(&what), want, "{what:?}");
+        }
+    }
+
+    /// Nothing is kept of threads and processes that are gone, and of too many threads nothing more.
+    #[test]
+    fn few_are_kept() {
+        let mut last_frees = LastFrees::default();
+        for tid in 1..=MAX_THREADS as u32 + 5 {
+            last_frees.add((1 + tid % 2, tid), 0, |n| n.before += 1);
+        }
+        assert_eq!(last_frees.by_tid.len(), MAX_THREADS);
+        last_frees.advise(3, DONT_NEED);
+        assert_eq!(last_frees.take((2, 3), 0).sum(), 1);
+        assert_eq!(last_frees.by_tid.len(), MAX_THREADS - 1);
+        last_frees.forget_process(2);
+        assert_eq!(last_frees.by_tid.len(), MAX_THREADS / 2);
+        last_frees.forget_process(1);
+        assert!(last_frees.by_tid.is_empty());
     }
 }

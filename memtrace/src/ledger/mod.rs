@@ -138,6 +138,7 @@ impl Ledger {
             }
             What::Fork { child, followed } => self.fork(event, child, followed),
             What::Exec => self.exec(event),
+            What::Madvise { advice, .. } => self.blocks.advise(event.tid, advice),
             _ => self.memory(event, thread),
         }
     }
@@ -258,9 +259,8 @@ impl Ledger {
 
     fn free(&mut self, event: &Event, thread: u32, address: u64, by: Freeing) {
         self.note_live(event.time_ns);
-        let goes_on = by == Freeing::Realloc;
         let Event { tgid, tid, .. } = *event;
-        let block = Returned { tgid, tid, address, thread, goes_on };
+        let block = Returned { tgid, tid, address, thread, by };
         self.blocks.end(&mut self.totals, block, event.time_ns);
     }
 
@@ -308,14 +308,12 @@ impl Ledger {
         self.threads.begin(child, child, Some(event.tid));
     }
 
+    /// A process that no fork was seen of is taken for the one that the trace is of: which others are its children whose
+    /// fork was lost, and which were there before, can't be told.
     fn exit(&mut self, event: &Event, ended: bool) {
         if let Some(thread) = self.threads.end(event.tid) {
             self.streams.forget_thread(thread);
-            // The first thread ends with the process, and not by what ends a thread.
-            if event.tid != event.tgid {
-                let n = self.blocks.end_thread(event.tid);
-                (0..n).for_each(|_| self.take_back(thread, Kind::FREE));
-            }
+            self.end_of_blocks(event, ended, thread);
         }
         if !ended {
             return;
@@ -330,6 +328,16 @@ impl Ledger {
             self.streams.close_process(event.tgid);
             self.blocks.leave_behind(event.tgid);
         }
+    }
+
+    /// What a thread gives back as its last act is no call of the program's.
+    fn end_of_blocks(&mut self, event: &Event, ended: bool, thread: u32) {
+        // The first thread, and the last one of a process, do not end by what ends a thread.
+        if ended || event.tid == event.tgid {
+            return self.blocks.goes_on(event.tid);
+        }
+        let n = self.blocks.end_thread(event.tgid, event.tid, event.time_ns);
+        (0..n).for_each(|_| self.take_back(thread, Kind::FREE));
     }
 
     fn end_threads(&mut self, tgid: u32, but: Option<u32>) {
