@@ -11,7 +11,7 @@ use super::{
     event::Freeing,
     fold::at,
     last_frees::{LastFrees, Unfounded},
-    samples::{Weight, weight},
+    samples::{NBlocks, Weight, weight},
     totals::Totals,
 };
 
@@ -87,6 +87,9 @@ pub(super) struct Blocks {
     /// What processes held at their end that stays their answer.
     left_behind: Vec<BlockTable>,
     counts: BlockCounts,
+    /// What of the counts may be estimated: blocks that are live, and that another thread gave back.
+    live: NBlocks,
+    freed_by_other: NBlocks,
     /// The mean number of bytes between two blocks that are told of; `None` if all are.
     mean_bytes: Option<u64>,
     /// The square of the standard error of the live bytes.
@@ -151,7 +154,7 @@ impl Blocks {
         }
         self.n_kept += 1;
         self.variance += weight.variance;
-        counts.live = counts.live.saturating_add(weight.blocks);
+        self.live.add(weight.blocks);
         counts.live_bytes = counts.live_bytes.saturating_add(weight.bytes);
         if counts.live_bytes > counts.peak_bytes {
             (counts.peak_bytes, counts.peak_ns) = (counts.live_bytes, time_ns);
@@ -170,9 +173,9 @@ impl Blocks {
                 // Otherwise it goes on elsewhere, or with another size.
                 let is_over = it.by != Freeing::Realloc;
                 let by_other = is_over && totals.thread(block.owner) != Some(it.thread);
-                let n_by_other = if by_other { weight.blocks } else { 0 };
-                let freed_by_other = &mut self.counts.freed_by_other;
-                *freed_by_other = freed_by_other.saturating_add(n_by_other);
+                if by_other {
+                    self.freed_by_other.add(weight.blocks);
+                }
                 totals.free(block.owner, weight, ticks, by_other);
             }
             Ended::NotKept => {}
@@ -262,7 +265,13 @@ impl Blocks {
     pub(super) fn counts(&self) -> BlockCounts {
         // Differences of large numbers: what is left of nothing may be below it.
         let error_bytes = self.mean_bytes.map(|_| (Z_95 * self.variance.max(0.0).sqrt()) as u64);
-        BlockCounts { error_bytes, ..self.counts }
+        let (live, freed_by_other) = (self.live.rounded(), self.freed_by_other.rounded());
+        BlockCounts { error_bytes, live, freed_by_other, ..self.counts }
+    }
+
+    /// Whether only samples of blocks are told of one by one.
+    pub(super) fn are_sampled(&self) -> bool {
+        self.mean_bytes.is_some()
     }
 
     /// From here on only one block for so many bytes is told of, the others by [`Self::tally`].
@@ -286,7 +295,7 @@ impl Blocks {
         let weight = weight(size, self.mean_bytes);
         self.n_kept = self.n_kept.saturating_sub(1);
         self.variance -= weight.variance;
-        self.counts.live = self.counts.live.saturating_sub(weight.blocks);
+        self.live.take_off(weight.blocks);
         self.counts.live_bytes = self.counts.live_bytes.saturating_sub(weight.bytes);
         totals.take_off(owner, weight);
         weight

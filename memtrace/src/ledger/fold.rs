@@ -26,7 +26,7 @@ impl Ledger {
         for (total, blocks) in self.totals.with_blocks() {
             if let Some(holds) = holders.get_mut(total.thread as usize) {
                 *holds |= total.mapped_live_bytes > 0 || total.streams_live > 0;
-                *holds |= blocks.malloc_live > 0;
+                *holds |= !blocks.malloc_live.is_none();
             }
         }
         holders

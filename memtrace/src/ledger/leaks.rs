@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 
 use rustc_hash::FxHashMap;
 
-use super::{BlockTotal, Ledger, blocks::ticks_ns};
+use super::{BlockTotal, Ledger, blocks::ticks_ns, samples::NBlocks};
 use crate::stacks::StackId;
 
 /// The youngest part of the run, in hundredths, whose blocks are not old (async-profiler's `--tail` has the same).
@@ -47,7 +47,7 @@ pub struct StackBlocks {
     /// How many blocks, and what became of them.
     pub blocks: BlockTotal,
     /// Live blocks that are not of the last tenth of the run.
-    pub old: u64,
+    pub old: NBlocks,
     /// Bytes in them.
     pub old_bytes: u64,
     /// How long the blocks that were given back had lived on average, in nanoseconds; `None` if none was.
@@ -64,7 +64,7 @@ impl Ledger {
         let mut by_stack: FxHashMap<StackId, (StackBlocks, (u64, u64))> = FxHashMap::default();
         let old = self.old_by_owner();
         for ((total, blocks), (old, old_bytes)) in self.totals.with_blocks().zip(old) {
-            if blocks.mallocs == 0 {
+            if blocks.mallocs.is_none() {
                 continue;
             }
             let weight = (blocks.malloc_live_bytes, blocks.malloc_bytes);
@@ -72,7 +72,7 @@ impl Ledger {
                 .entry(total.stack)
                 .or_insert_with(|| (StackBlocks::of(total.stack, total.thread), weight));
             row.blocks.add(&blocks);
-            row.old += old;
+            row.old.add(old);
             row.old_bytes = row.old_bytes.saturating_add(old_bytes);
             if weight > *most {
                 (row.thread, *most) = (total.thread, weight);
@@ -86,13 +86,13 @@ impl Ledger {
     }
 
     /// Live blocks that are old, and their bytes, by the index of their total.
-    fn old_by_owner(&self) -> Vec<(u64, u64)> {
+    fn old_by_owner(&self) -> Vec<(NBlocks, u64)> {
         let run_ns = self.live_over_time.run_ns(self.last_ns);
         let tail_ns = run_ns / 100 * TAIL_PERCENT;
-        let mut old = vec![(0_u64, 0_u64); self.totals.all().len()];
+        let mut old = vec![(NBlocks::default(), 0_u64); self.totals.all().len()];
         for (owner, weight) in self.blocks.older_than(self.last_ns.saturating_sub(tail_ns)) {
             if let Some((n, bytes)) = old.get_mut(owner as usize) {
-                *n = n.saturating_add(weight.blocks);
+                n.add(weight.blocks);
                 *bytes = bytes.saturating_add(weight.bytes);
             }
         }
@@ -116,11 +116,12 @@ impl Ledger {
     fn judged(&self, mut row: StackBlocks) -> StackBlocks {
         let BlockTotal { mallocs, malloc_live, malloc_live_bytes, freed, life_ticks, .. } =
             row.blocks;
+        let (mallocs, freed) = (mallocs.parts(), freed.parts());
         row.mean_life_ns = life_ticks.checked_div(freed).map(|_| mean_ns(life_ticks, freed));
         let looks = self.live_over_time.of::<N_LOOKS>(row.stack, self.last_ns, malloc_live_bytes);
         let Some(looks) = looks else { return row };
         let run_ns = self.live_over_time.run_ns(self.last_ns);
-        let growth = growth(&looks).filter(|_| malloc_live > 0);
+        let growth = growth(&looks).filter(|_| !malloc_live.is_none());
         let is_short = |life_ns| life_ns <= run_ns / 100 * TAIL_PERCENT;
         let is_freed = freed >= mallocs - mallocs / MAX_CHURN_LEFT;
         row.trend = Some(match growth {
@@ -140,7 +141,7 @@ impl StackBlocks {
             stack,
             thread,
             blocks: BlockTotal::default(),
-            old: 0,
+            old: NBlocks::default(),
             old_bytes: 0,
             mean_life_ns: None,
             trend: None,
@@ -282,8 +283,12 @@ mod tests {
         for (stack, (_, trend, old, life_ms)) in (1..).zip(cases) {
             let row = rows.iter().find(|row| row.stack == StackId(stack)).unwrap();
             assert_eq!(row.trend, Some(trend), "{row:?}");
-            assert!(row.old.abs_diff(old) <= 1, "{old} {row:?}");
-            assert_eq!(row.old_bytes, row.old * if old == 1 { 1 } else { 100 }, "{row:?}");
+            assert!(row.old.rounded().abs_diff(old) <= 1, "{old} {row:?}");
+            assert_eq!(
+                row.old_bytes,
+                row.old.rounded() * if old == 1 { 1 } else { 100 },
+                "{row:?}"
+            );
             let seen_ms = row.mean_life_ns.map(|ns| ns / MS);
             let differ = |(a, b): (u64, u64)| a.abs_diff(b) > 10;
             assert!(!seen_ms.zip(life_ms).is_some_and(differ), "{life_ms:?} {row:?}");

@@ -102,7 +102,7 @@ impl Metric {
         match self {
             Metric::Mapped | Metric::MappedLive => total.n_events.saturating_sub(total.streams),
             Metric::Inflaters | Metric::InflatersLive => total.streams,
-            Metric::Malloc | Metric::MallocLive => blocks.mallocs,
+            Metric::Malloc | Metric::MallocLive => blocks.mallocs.rounded(),
         }
     }
 }

@@ -30,6 +30,7 @@ pub use leaks::{StackBlocks, TAIL_PERCENT, Trend};
 pub use meaning::{Meaning, Steps};
 pub use metric::{Metric, Unit, UnknownMetric};
 pub use rss::{Rss, Sample};
+pub use samples::NBlocks;
 pub use summary::{EndedBy, StackRow, ThreadRow};
 pub use threads::{NameFrom, Thread};
 pub use totals::{BlockTotal, Total, Totals};
@@ -121,7 +122,7 @@ impl Ledger {
             return self.exit(event, ended);
         }
         let thread = self.threads.index(event.tgid, event.tid);
-        if let Some(kind) = event.what.kind() {
+        if let Some(kind) = event.what.kind().filter(|&kind| self.is_counted(kind)) {
             *self.n_by_kind.of(kind) += 1;
             self.threads.count_event(thread);
         }
@@ -129,6 +130,7 @@ impl Ledger {
             What::Alloc { addr, size, .. } => self.alloc(event, thread, addr, size),
             What::Free { addr, by } => self.free(event, thread, addr, by),
             What::Tally { blocks, bytes, given_back } => {
+                self.threads.tally(thread, blocks, bytes);
                 self.blocks.tally(blocks, bytes, given_back);
             }
             What::StreamInit { kind, address } => self.stream_init(event, thread, kind, address),
@@ -191,7 +193,7 @@ impl Ledger {
         rows
     }
 
-    /// How many calls and streams of `kind` were recorded.
+    /// How many calls and streams of `kind` were recorded; of an allocator's, of which only samples are told of, 0.
     pub fn n(&self, kind: Kind) -> u64 {
         self.n_by_kind.0.get(kind.0 as usize).copied().unwrap_or_default()
     }
@@ -291,6 +293,11 @@ impl Ledger {
         }
     }
 
+    /// Where only samples of blocks are told of, as many calls as those say nothing.
+    fn is_counted(&self, kind: Kind) -> bool {
+        !(kind.is_malloc() && self.blocks.are_sampled())
+    }
+
     /// What was counted turned out to be a part of something else that is counted.
     fn take_back(&mut self, thread: u32, kind: Kind) {
         let n = self.n_by_kind.of(kind);
@@ -337,7 +344,9 @@ impl Ledger {
             return self.blocks.goes_on(event.tid);
         }
         let n = self.blocks.end_thread(event.tgid, event.tid, event.time_ns);
-        (0..n).for_each(|_| self.take_back(thread, Kind::FREE));
+        if self.is_counted(Kind::FREE) {
+            (0..n).for_each(|_| self.take_back(thread, Kind::FREE));
+        }
     }
 
     fn end_threads(&mut self, tgid: u32, but: Option<u32>) {

@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use super::{BlockTotal, Ledger, Metric, Thread};
+use super::{BlockTotal, Ledger, Metric, Thread, samples::NBlocks};
 use crate::stacks::StackId;
 
 /// What a thread did.
@@ -21,7 +21,8 @@ pub struct ThreadRow<'l> {
     pub inflaters: u64,
     /// Those of them that were not ended.
     pub inflaters_live: u64,
-    /// Blocks that it asked for, and what became of them.
+    /// Blocks that it asked for, and what became of them. How many and how large is exact also where only samples of them
+    /// are told of: all threads' together are what was allocated.
     pub blocks: BlockTotal,
     /// Who ended the others, the thread that ended the most first.
     pub ended_by: Vec<EndedBy<'l>>,
@@ -65,6 +66,9 @@ impl Ledger {
             add(&mut row.inflaters, total.streams);
             add(&mut row.inflaters_live, total.streams_live);
         }
+        if self.blocks.are_sampled() {
+            rows.iter_mut().for_each(ThreadRow::tell_exactly);
+        }
         for (opener, ender, n) in self.ended_by() {
             let thread = self.threads().get(ender as usize);
             if let (Some(row), Some(thread)) = (rows.get_mut(opener as usize), thread) {
@@ -89,7 +93,7 @@ impl Ledger {
                 stack: total.stack,
                 value: metric.of(total, &blocks),
                 n_events: metric.n_events(total, &blocks),
-                n_live_blocks: blocks.malloc_live,
+                n_live_blocks: blocks.malloc_live.rounded(),
             })
             .collect();
         rows.sort_by_key(|row| (Reverse(row.value), row.thread, row.stack));
@@ -136,6 +140,12 @@ impl<'l> ThreadRow<'l> {
             blocks: BlockTotal::default(),
             ended_by: Vec::new(),
         }
+    }
+
+    /// What the thread counted itself, in place of what samples of it stand for.
+    fn tell_exactly(&mut self) {
+        self.blocks.mallocs = NBlocks::whole(self.thread.mallocs);
+        self.blocks.malloc_bytes = self.thread.malloc_bytes;
     }
 
     /// What it is ordered by; among equals the order in which the threads were seen stays.

@@ -52,6 +52,17 @@ pub struct Thread {
     pub ended: bool,
     /// Calls and streams of it that were recorded.
     pub n_events: u64,
+    /// Blocks that it got, where only samples are told of one by one; else 0.
+    pub mallocs: u64,
+    /// Bytes in them.
+    pub malloc_bytes: u64,
+}
+
+impl Thread {
+    fn tally(&mut self, mallocs: u64, bytes: u64) {
+        self.mallocs = self.mallocs.saturating_add(mallocs);
+        self.malloc_bytes = self.malloc_bytes.saturating_add(bytes);
+    }
 }
 
 /// All threads, by index. A thread id may be given to several threads, an index is given anew only by [`Threads::fold`].
@@ -95,6 +106,8 @@ impl Threads {
                 name_from: NameFrom::Comm,
                 ended: false,
                 n_events: 0,
+                mallocs: 0,
+                malloc_bytes: 0,
             })
         } else {
             self.n_grouped += 1;
@@ -150,6 +163,13 @@ impl Threads {
         }
     }
 
+    /// Blocks that a thread got, of which only samples are told of.
+    pub(super) fn tally(&mut self, index: u32, mallocs: u64, bytes: u64) {
+        if let Some(thread) = self.all.get_mut(index as usize) {
+            thread.tally(mallocs, bytes);
+        }
+    }
+
     /// Takes an event back that is part of another one.
     pub(super) fn uncount_event(&mut self, index: u32) {
         if let Some(thread) = self.all.get_mut(index as usize) {
@@ -199,6 +219,7 @@ impl Threads {
             self.n_grouped += u64::from(known.tid != 0) + u64::from(thread.tid != 0);
             known.tid = 0;
             known.n_events += thread.n_events;
+            known.tally(thread.mallocs, thread.malloc_bytes);
         }
         index
     }
@@ -222,6 +243,8 @@ impl Threads {
             name_from: NameFrom::Comm,
             ended: false,
             n_events: 0,
+            mallocs: 0,
+            malloc_bytes: 0,
         })
     }
 }

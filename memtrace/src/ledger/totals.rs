@@ -2,7 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{fold::at, samples::Weight};
+use super::{
+    fold::at,
+    samples::{NBlocks, Weight},
+};
 use crate::stacks::StackId;
 
 /// Pairs of thread and stack that are kept apart; of later ones only the thread is kept.
@@ -31,31 +34,31 @@ pub struct Total {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockTotal {
     /// Blocks handed out.
-    pub mallocs: u64,
+    pub mallocs: NBlocks,
     /// Bytes that were asked for with them.
     pub malloc_bytes: u64,
     /// Those of the blocks that are live.
-    pub malloc_live: u64,
+    pub malloc_live: NBlocks,
     /// Bytes of those.
     pub malloc_live_bytes: u64,
     /// Those of the blocks that were seen given back, moved or resized.
-    pub freed: u64,
+    pub freed: NBlocks,
     /// Those of them that another thread gave back.
-    pub freed_by_other: u64,
-    /// How long they lived together, in ticks.
+    pub freed_by_other: NBlocks,
+    /// How long they lived together, in ticks and 1/1024 of a block.
     pub(super) life_ticks: u64,
 }
 
 impl BlockTotal {
     /// Adds what another has.
     pub fn add(&mut self, other: &BlockTotal) {
+        self.mallocs.add(other.mallocs);
+        self.malloc_live.add(other.malloc_live);
+        self.freed.add(other.freed);
+        self.freed_by_other.add(other.freed_by_other);
         for (sum, value) in [
-            (&mut self.mallocs, other.mallocs),
             (&mut self.malloc_bytes, other.malloc_bytes),
-            (&mut self.malloc_live, other.malloc_live),
             (&mut self.malloc_live_bytes, other.malloc_live_bytes),
-            (&mut self.freed, other.freed),
-            (&mut self.freed_by_other, other.freed_by_other),
             (&mut self.life_ticks, other.life_ticks),
         ] {
             *sum = sum.saturating_add(value);
@@ -193,10 +196,10 @@ impl Totals {
     /// A block is handed out; one that is not kept is never live.
     pub(super) fn hand_out(&mut self, index: u32, weight: Weight, is_kept: bool) {
         let blocks = self.blocks_mut(index);
-        blocks.mallocs = blocks.mallocs.saturating_add(weight.blocks);
+        blocks.mallocs.add(weight.blocks);
         blocks.malloc_bytes = blocks.malloc_bytes.saturating_add(weight.bytes);
         if is_kept {
-            blocks.malloc_live = blocks.malloc_live.saturating_add(weight.blocks);
+            blocks.malloc_live.add(weight.blocks);
             blocks.malloc_live_bytes = blocks.malloc_live_bytes.saturating_add(weight.bytes);
         }
     }
@@ -204,17 +207,18 @@ impl Totals {
     /// A block is live no more, however it ended.
     pub(super) fn take_off(&mut self, index: u32, weight: Weight) {
         let blocks = self.blocks_mut(index);
-        blocks.malloc_live = blocks.malloc_live.saturating_sub(weight.blocks);
+        blocks.malloc_live.take_off(weight.blocks);
         blocks.malloc_live_bytes = blocks.malloc_live_bytes.saturating_sub(weight.bytes);
     }
 
     /// A block that was taken off was given back after `ticks`.
     pub(super) fn free(&mut self, index: u32, weight: Weight, ticks: u64, by_other: bool) {
         let blocks = self.blocks_mut(index);
-        let by_other = if by_other { weight.blocks } else { 0 };
-        blocks.freed = blocks.freed.saturating_add(weight.blocks);
-        blocks.freed_by_other = blocks.freed_by_other.saturating_add(by_other);
-        let life_ticks = ticks.saturating_mul(weight.blocks);
+        blocks.freed.add(weight.blocks);
+        if by_other {
+            blocks.freed_by_other.add(weight.blocks);
+        }
+        let life_ticks = ticks.saturating_mul(weight.blocks.parts());
         blocks.life_ticks = blocks.life_ticks.saturating_add(life_ticks);
     }
 
@@ -230,7 +234,7 @@ impl Totals {
     fn drop_if_empty(&mut self, index: u32) {
         let is_last = index as usize + 1 == self.all.len();
         let is_empty =
-            |total: &&Total| total.n_events == 0 && self.blocks(index as usize).mallocs == 0;
+            |total: &&Total| total.n_events == 0 && self.blocks(index as usize).mallocs.is_none();
         if let Some(&Total { thread, stack, .. }) =
             self.all.get(index as usize).filter(is_empty).filter(|_| is_last)
             && stack != StackId::NOT_KEPT

@@ -180,6 +180,8 @@ mod tests {
             name_from: NameFrom::Comm,
             ended: false,
             n_events: 0,
+            mallocs: 0,
+            malloc_bytes: 0,
         }
     }
 

@@ -150,6 +150,22 @@ pub(super) fn with_blocks() -> Recording {
     recording
 }
 
+/// Two threads' blocks, of which one is a sample.
+pub(super) fn with_sampled_blocks() -> Recording {
+    let mut recording = Recording::default();
+    let what = What::Alloc { by: Allocation::Malloc, addr: 16, size: 4096 };
+    let tally = |blocks, bytes, given_back| What::Tally { blocks, bytes, given_back };
+    let records = [
+        Record::Malloc(Malloc::Sampled { mean_bytes: 4096 }),
+        event(S, PID, 0, what),
+        event(S, PID, 0, tally(3, 5000, 1)),
+        event(S, SCANNER, 0, tally(2, 3000, 2)),
+        event(2 * S, PID, 0, What::Free { addr: 16, by: Freeing::Free }),
+    ];
+    records.into_iter().for_each(|record| recording.apply(record));
+    recording
+}
+
 /// One event whose every name tries to be something else.
 pub(super) fn with_hostile_names() -> Recording {
     let mut recording = Recording::default();

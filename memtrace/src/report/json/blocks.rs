@@ -19,6 +19,9 @@ pub(super) struct Blocks {
     sampled_every_bytes: Option<u64>,
     allocations: u64,
     allocated_bytes: u64,
+    /// Where blocks are sampled; else calls of `free` are among the events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_back: Option<u64>,
     live_blocks: u64,
     live_bytes: u64,
     /// Half of the 95 % interval.
@@ -70,6 +73,7 @@ impl Blocks {
             sampled_every_bytes,
             allocations: counts.allocations,
             allocated_bytes: counts.allocated_bytes,
+            given_back: sampled_every_bytes.map(|_| counts.given_back),
             live_blocks: counts.live,
             live_bytes: counts.live_bytes,
             live_bytes_error: counts.error_bytes,
@@ -88,7 +92,7 @@ impl Blocks {
 impl BlocksOfThread {
     pub(super) fn of(recording: &Recording, row: &ThreadRow<'_>) -> Option<Self> {
         recording.malloc.map(|_| Self {
-            mallocs: row.blocks.mallocs,
+            mallocs: row.blocks.mallocs.rounded(),
             malloc_bytes: row.blocks.malloc_bytes,
             malloc_live_bytes: row.blocks.malloc_live_bytes,
         })

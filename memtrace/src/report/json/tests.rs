@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::*;
 use crate::report::{
     escape,
-    sample::{recording, with_blocks, with_hostile_names},
+    sample::{recording, with_blocks, with_hostile_names, with_sampled_blocks},
 };
 
 fn json(recording: &Recording) -> String {
@@ -27,6 +27,22 @@ fn blocks() {
     let document = json(&with_blocks());
     let expected = include_str!("expected_blocks.json");
     assert_eq!(document, expected, "\n--- written ---\n{document}");
+}
+
+/// What threads counted themselves is told exactly, and samples are no calls.
+#[test]
+fn sampled_blocks() {
+    let value: Value = serde_json::from_str(&json(&with_sampled_blocks())).unwrap();
+    let malloc = &value["trace"]["malloc"];
+    assert_eq!((malloc["allocations"].as_u64(), malloc["given_back"].as_u64()), (Some(5), Some(3)));
+    let threads = value["threads"].as_array().unwrap();
+    for (key, want) in [("mallocs", [3, 2]), ("malloc_bytes", [5000, 3000]), ("events", [0, 0])] {
+        let seen: Vec<_> = threads.iter().map(|thread| thread[key].as_u64().unwrap()).collect();
+        assert_eq!(seen, want, "{key}");
+    }
+    let events = &value["trace"]["events"];
+    assert!(events.get("mmap").is_some(), "{events}");
+    assert!(events.get("malloc").or(events.get("free")).is_none(), "{events}");
 }
 
 /// Names come through as they are, in a document that does nothing to a terminal.

@@ -89,7 +89,7 @@ pub(super) fn section(recording: &Recording, screen: &mut Screen) {
 }
 
 fn held(recording: &Recording, row: &StackBlocks) -> String {
-    let about = about(recording, row, row.old_bytes, row.old);
+    let about = about(recording, row, row.old_bytes, row.old.rounded());
     match row.trend {
         Some(Trend::Growing) => {
             format!("{about}, growing by {} a second", units::bytes(row.growth_per_second))
@@ -113,7 +113,7 @@ fn more(rows: &[&StackBlocks]) -> String {
 }
 
 fn churned(recording: &Recording, row: &StackBlocks) -> String {
-    let about = about(recording, row, row.blocks.malloc_bytes, row.blocks.mallocs);
+    let about = about(recording, row, row.blocks.malloc_bytes, row.blocks.mallocs.rounded());
     format!("soon freed: {about}, {}", row.mean_life_ns.map(life).unwrap_or_default())
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     ledger::{Allocation, Event, StreamKind, What},
-    report::sample::{mmap, recording, with_blocks, with_hostile_names},
+    report::sample::{mmap, recording, with_blocks, with_hostile_names, with_sampled_blocks},
     stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
     trace::Record,
 };
@@ -26,6 +26,16 @@ fn fits(text: &str) {
 #[test]
 fn screen() {
     check(&text(&recording(), false), include_str!("expected.txt"));
+}
+
+/// Samples are no calls, and threads have what they counted themselves.
+#[test]
+fn sampled_blocks() {
+    let text = text_by(&with_sampled_blocks(), Metric::Mapped, false);
+    assert!(!text.contains("  calls "), "{text}");
+    for said in ["7.8 KiB allocated in 5 blocks", "4.9 KiB", "2.9 KiB"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
 }
 
 /// With the calls of malloc there is more to say.

@@ -20,7 +20,7 @@ const NAME: usize = 40;
 /// What each of the foremost threads obtained, and all others together.
 pub(super) fn table(recording: &Recording, screen: &mut Screen) {
     let mut rows = recording.ledger.by_thread();
-    rows.retain(|row| row.mapped_bytes > 0 || row.inflaters > 0 || row.blocks.mallocs > 0);
+    rows.retain(|row| row.mapped_bytes > 0 || row.inflaters > 0 || !row.blocks.mallocs.is_none());
     if rows.is_empty() {
         return;
     }
