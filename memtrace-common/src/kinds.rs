@@ -96,12 +96,8 @@ kinds! {
     VALLOC = 39, "valloc";
     /// pvalloc(size) = block; the size is rounded up to whole pages.
     PVALLOC = 40, "pvalloc";
-    /// C++'s operators new of an allocator that brings its own: args\[0\] = size.
-    OPERATOR_NEW = 41, "operator_new";
     /// free(block).
     FREE = 42, "free";
-    /// C++'s operators delete of an allocator that brings its own: args\[0\] = block.
-    OPERATOR_DELETE = 43, "operator_delete";
     /// Blocks that a thread got and gave back since this was last told of it, where only samples are told of one by one:
     /// args = blocks got, their bytes, blocks given back; `tid` is the thread.
     TALLY = 44, "tally";
@@ -135,7 +131,7 @@ impl Kind {
 
     /// Whether it is a call of an allocator.
     pub const fn is_malloc(self) -> bool {
-        self.0 >= Kind::MALLOC.0 && self.0 <= Kind::OPERATOR_DELETE.0
+        self.0 >= Kind::MALLOC.0 && self.0 <= Kind::FREE.0
     }
 
     /// Whether the event carries a stack. The end of a stream or block does not: who ended it is a matter of threads, and
@@ -148,7 +144,6 @@ impl Kind {
                 | Kind::INFLATE_END
                 | Kind::DEFLATE_END
                 | Kind::FREE
-                | Kind::OPERATOR_DELETE
         );
         self.is_call() && !is_end
     }

@@ -101,6 +101,11 @@ impl Allocator {
         }
     }
 
+    /// Whether it throws where there is no room, as C++ wants it: mimalloc's C build ends the program.
+    pub fn throws(&self) -> bool {
+        self.how != How::Preloaded(MIMALLOC)
+    }
+
     /// Whether it has C++'s operators, too. With another one they are libstdc++'s, which call malloc and free.
     pub fn has_operators(&self) -> bool {
         matches!(self.how, How::Preloaded(_))

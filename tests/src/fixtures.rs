@@ -98,6 +98,7 @@ const FIXTURES: &[Fixture] = &[
     fixture("blocks_before", "blocks_before", BLOCKS, &[]),
     fixture("blocks_replaced", "blocks_replaced", BLOCKS, &[]),
     fixture("blocks_new", "blocks_new", &["-fno-builtin"], &[]),
+    fixture("blocks_throw", "blocks_throw", &["-fno-builtin"], &[]),
     fixture(
         "own_malloc.so",
         "own_malloc",

@@ -108,30 +108,40 @@ fn way(frames: &[String]) -> Option<u32> {
     (bits.len() == 8).then(|| bits.iter().fold(0, |number, bit| 2 * number + bit))
 }
 
-/// C++'s operators are seen once each: as the allocator's own, or as what libstdc++ calls for them.
+/// The C++ fixture `name` with `allocator`, up to the point where it waits to begin.
+fn subject_of_cpp(allocator: &Allocator, name: &str, arguments: &[&str]) -> Subject {
+    let mut command = Command::new(built(name));
+    if let Some(library) = allocator.preloaded() {
+        command.env("LD_PRELOAD", library);
+    }
+    Subject::start(command.args(arguments).arg("--wait"))
+}
+
+/// C++'s operators are seen as what libstdc++ calls for them; that an allocator's own are not seen is told.
 #[test]
 fn operators() {
     let _turn = turn::together();
     for allocator in of_cpp(two("malloc_exact::operators")) {
-        let mut command = Command::new(built("blocks_new"));
-        if let Some(library) = allocator.preloaded() {
-            command.env("LD_PRELOAD", library);
-        }
-        let watched = watch_subject(Subject::start(command.args(["300", "--wait"])), &EXACT);
+        let watched = watch_subject(subject_of_cpp(&allocator, "blocks_new", &["300"]), &EXACT);
         let (said, report) = (&watched.said, &watched.report);
         let about = format!("{}: {}", allocator.name, report.about_malloc());
-        let (plain, aligned) = (said.number("plain"), said.number("aligned"));
+        let notes = report.value()["notes"].to_string();
+        assert_eq!(
+            notes.matches("C++'s operators new of ").count(),
+            usize::from(allocator.has_operators()),
+            "{about}"
+        );
         if allocator.has_operators() {
-            assert_eq!(report.events("operator_new"), plain + aligned, "{about}");
-            assert_eq!(report.events("malloc") + report.events("aligned_alloc"), 0, "{about}");
-        } else {
-            assert_eq!(report.events("malloc"), plain, "{about}");
-            assert_eq!(report.events("aligned_alloc"), aligned, "{about}");
-            assert_eq!(report.events("operator_new"), 0, "{about}");
+            // Where nothing else is asked for, nothing is invented; what is given back was there before.
+            assert_eq!(report.malloc("allocations"), 0, "{about}");
+            let unknown = report.malloc("frees_unknown") + report.malloc("freed_before");
+            assert_eq!(report.events("free"), unknown, "{about}");
+            continue;
         }
-        // In tcmalloc and mimalloc these two are one function.
-        let deleted = report.events("free") + report.events("operator_delete");
-        assert_eq!(deleted, said.number("deleted"), "{about}");
+        let (plain, aligned) = (said.number("plain"), said.number("aligned"));
+        assert_eq!(report.events("malloc"), plain, "{about}");
+        assert_eq!(report.events("aligned_alloc"), aligned, "{about}");
+        assert_eq!(report.events("free"), said.number("deleted"), "{about}");
         assert_eq!(report.malloc("allocations"), plain + aligned, "{about}");
         assert_eq!(report.malloc("frees_unknown") + report.malloc("freed_before"), 0, "{about}");
         let (bytes, live) = (said.numbers_of("way", "bytes"), said.numbers_of("way", "live_bytes"));
@@ -139,6 +149,21 @@ fn operators() {
             assert_eq!(asked_by(report, name, "malloc"), bytes[&way], "{name} {about}");
             assert_eq!(asked_by(report, name, "malloc-live"), live[&way], "{name} {about}");
         }
+    }
+}
+
+/// An operator new that throws is unwound past what is probed: the program catches it and goes on.
+#[test]
+fn operators_that_throw() {
+    let _turn = turn::together();
+    let allocators = of_cpp("malloc_exact::operators_that_throw");
+    for allocator in allocators.iter().filter(|it| it.throws()) {
+        // How it ends is asserted there.
+        let watched = watch_subject(subject_of_cpp(allocator, "blocks_throw", &[]), &EXACT);
+        let about = format!("{}: {}", allocator.name, watched.report.about_malloc());
+        assert_eq!(watched.said.number("caught"), 20, "{about}");
+        assert_eq!(watched.report.events("malloc"), 1, "{about}");
+        assert_eq!(watched.report.malloc("live_blocks"), 0, "{about}");
     }
 }
 

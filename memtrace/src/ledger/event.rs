@@ -54,8 +54,6 @@ pub enum Allocation {
     Valloc,
     /// `pvalloc`.
     Pvalloc,
-    /// C++'s operators new of an allocator that brings its own.
-    OperatorNew,
 }
 
 /// How a block was given back.
@@ -63,8 +61,6 @@ pub enum Allocation {
 pub enum Freeing {
     /// `free`.
     Free,
-    /// C++'s operators delete of an allocator that brings its own.
-    OperatorDelete,
     /// The block moved, or has another size.
     Realloc,
     /// By a size of 0 for `realloc`.
@@ -198,7 +194,7 @@ pub enum What {
     Free {
         /// Its address, never 0.
         addr: u64,
-        /// By what: `free`, C++'s operators delete, or a realloc, whose other half is an [`What::Alloc`].
+        /// By what: `free`, or a realloc, whose other half is an [`What::Alloc`].
         by: Freeing,
     },
     /// What the thread's blocks add up to since this was last told, where only samples are told of one by one.
@@ -230,7 +226,6 @@ impl What {
             What::StreamEnd { kind, .. } => kind.end(),
             What::Alloc { by, .. } => by.kind(),
             What::Free { by: Freeing::Free, .. } => Kind::FREE,
-            What::Free { by: Freeing::OperatorDelete, .. } => Kind::OPERATOR_DELETE,
             What::Free { by: Freeing::ReallocToZero, .. } => Kind::REALLOC,
             What::Free { by: Freeing::ReallocarrayToZero, .. } => Kind::REALLOCARRAY,
             What::Free { by: Freeing::Realloc, .. } => return None,
@@ -257,7 +252,6 @@ impl Allocation {
             Allocation::Memalign => Kind::MEMALIGN,
             Allocation::Valloc => Kind::VALLOC,
             Allocation::Pvalloc => Kind::PVALLOC,
-            Allocation::OperatorNew => Kind::OPERATOR_NEW,
         }
     }
 }

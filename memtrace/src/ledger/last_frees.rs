@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn what_is_no_call() {
         let alloc = What::Alloc { by: Allocation::Malloc, addr: 16, size: 8 };
-        let delete = What::Free { addr: 32, by: Freeing::OperatorDelete };
+        let delete = What::Free { addr: 32, by: Freeing::ReallocToZero };
         let zero = What::Free { addr: 32, by: Freeing::ReallocToZero };
         let dont_need = What::Madvise { addr: 4096, len: 4096, advice: DONT_NEED };
         let other_advice = What::Madvise { addr: 4096, len: 4096, advice: 14 };

@@ -147,9 +147,7 @@ fn block(header: &EventHeader, kind: Kind) -> Steps {
         Kind::MEMALIGN => [got(Allocation::Memalign, a1), None],
         Kind::VALLOC => [got(Allocation::Valloc, a0), None],
         Kind::PVALLOC => [got(Allocation::Pvalloc, round(a0, PAGE)), None],
-        Kind::OPERATOR_NEW => [got(Allocation::OperatorNew, a0), None],
         Kind::FREE => [gone(Freeing::Free), None],
-        Kind::OPERATOR_DELETE => [gone(Freeing::OperatorDelete), None],
         _ => [None, None],
     }
 }
@@ -189,7 +187,7 @@ mod tests {
         let alloc = |by, addr, size| Some((20, What::Alloc { by, addr, size }));
         use Allocation as A;
         // (kind, arguments, result, what it means)
-        let cases: [(Kind, [u64; 3], u64, Steps); 17] = [
+        let cases: [(Kind, [u64; 3], u64, Steps); 16] = [
             (Kind::MALLOC, [24, 0, 0], 0x10, [alloc(A::Malloc, 0x10, 24), None]),
             (Kind::MALLOC, [24, 0, 0], 0, [None, None]),
             (Kind::MALLOC, [0, 0, 0], 0x10, [alloc(A::Malloc, 0x10, 0), None]),
@@ -221,7 +219,6 @@ mod tests {
             (Kind::PVALLOC, [5000, 0, 0], 0x1000, [alloc(A::Pvalloc, 0x1000, 8192), None]),
             (Kind::FREE, [0x10, 0, 0], 0, [free(0x10, Freeing::Free), None]),
             (Kind::FREE, [0, 0, 0], 0, [None, None]),
-            (Kind::OPERATOR_DELETE, [0x10, 0, 0], 0, [free(0x10, Freeing::OperatorDelete), None]),
         ];
         for (kind, [a, b, c], result, want) in cases {
             let header = call([a, b, c, 0, 0], result);

@@ -13,7 +13,7 @@ use memtrace_common::Kind;
 use super::{
     Blocks, Probes,
     links::{self, Links},
-    malloc::{self, AllocatorFunction, Site},
+    malloc::{self, AllocatorFunction, Site, Sites},
 };
 use crate::target::{self, FileVersion, Library};
 
@@ -23,6 +23,8 @@ pub(super) struct Allocators {
     /// The functions of allocators, by the file that they are in.
     sites: HashMap<FileVersion, Rc<[Site]>>,
     by_process: HashMap<u32, Probed>,
+    /// What is not seen of those files, and was not told yet.
+    notes: Vec<String>,
     /// See [`Probes::n_allocators`].
     n_found: usize,
     /// See [`Probes::n_unprobed`].
@@ -50,7 +52,9 @@ impl Allocators {
         if let Some(known) = self.sites.get(&version) {
             return Ok(known.clone());
         }
-        let sites: Rc<[Site]> = malloc::sites(library)?.into();
+        let Sites { sites, notes } = malloc::sites(library)?;
+        self.notes.extend(notes);
+        let sites: Rc<[Site]> = sites.into();
         self.sites.insert(version, sites.clone());
         Ok(sites)
     }
@@ -69,8 +73,13 @@ impl Probes {
 
     /// The functions of the allocator in `library`, as they would be probed; nothing is. None where it has none.
     pub fn allocator_functions(library: &Library) -> Result<Vec<AllocatorFunction>> {
-        let sites = malloc::sites(library)?;
+        let Sites { sites, .. } = malloc::sites(library)?;
         Ok(sites.into_iter().map(AllocatorFunction::from).collect())
+    }
+
+    /// What of the files that were looked at is not seen: a line each, once.
+    pub fn take_notes_on_allocators(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.allocators.notes)
     }
 
     /// Whether the file of this device and inode was looked at for process `tgid`.
@@ -103,7 +112,7 @@ impl Probes {
             links::drop_all(&mut self.ebpf, Links { functions: links, ..Links::default() });
             return Err(error);
         }
-        let names: Vec<_> = sites.iter().map(|site| site.name.as_str()).collect();
+        let names: Vec<_> = sites.iter().map(|site| site.name).collect();
         let name = library.name().display();
         log::info!("probed {} of {name} in process {tgid}", names.join(", "));
         self.allocators.n_found += 1;
@@ -156,7 +165,7 @@ impl Probes {
             let cookie = u64::from(tgid) << 32 | u64::from(kind.0);
             let mut attach = |name| self.attach_function(name, library, file_offset, cookie, scope);
             match kind {
-                Kind::FREE | Kind::OPERATOR_DELETE => attach("block_given_back")?,
+                Kind::FREE => attach("block_given_back")?,
                 // The return first, see `attach_site`.
                 _ => {
                     attach("block_got")?;

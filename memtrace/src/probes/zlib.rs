@@ -98,6 +98,6 @@ pub(super) fn file_offset(elf: &object::File<'_>, address: u64) -> Option<u64> {
     elf.segments().find_map(|segment| {
         let offset = address.checked_sub(segment.address())?;
         let (start, len) = segment.file_range();
-        (offset < len).then_some(start + offset)
+        start.checked_add(offset).filter(|_| offset < len)
     })
 }

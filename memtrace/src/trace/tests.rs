@@ -204,7 +204,7 @@ fn hostile_blocks() {
         for addr in numbers {
             for size in numbers {
                 let alloc = What::Alloc { by: Allocation::Calloc, addr, size };
-                let free = What::Free { addr: size, by: Freeing::OperatorDelete };
+                let free = What::Free { addr: size, by: Freeing::ReallocToZero };
                 for what in [alloc, alloc, free] {
                     let (tgid, tid, stack) = (addr as u32, size as u32, StackId(size as u32));
                     recording.apply(Record::Event(Event { time_ns, tgid, tid, stack, what }));

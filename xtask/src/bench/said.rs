@@ -18,8 +18,8 @@ const NO_EVENT: &str = "code_maps";
 const BEHIND: &str = "memtrace was behind from ";
 
 /// Functions that give blocks back; of the others each that is named here hands some out.
-const FREES: [&str; 2] = ["free", "operator_delete"];
-const ALLOCATIONS: [&str; 10] = [
+const FREES: [&str; 1] = ["free"];
+const ALLOCATIONS: [&str; 9] = [
     "malloc",
     "calloc",
     "realloc",
@@ -29,7 +29,6 @@ const ALLOCATIONS: [&str; 10] = [
     "memalign",
     "valloc",
     "pvalloc",
-    "operator_new",
 ];
 
 /// A report's figures.
@@ -141,7 +140,7 @@ pub(super) mod tests {
     pub(in crate::bench) fn report(lost: &Value, notes: &[&str]) -> Value {
         json!({
             "trace": {
-                "events": {"mmap": 7, "malloc": 10, "calloc": 2, "free": 4, "operator_delete": 1},
+                "events": {"mmap": 7, "malloc": 10, "calloc": 2, "free": 5},
                 "lost": lost,
             },
             "self": {"cpu_seconds": 0.5, "max_rss_bytes": 70_000_000},

@@ -123,13 +123,15 @@ impl Session {
         is_unseen.then_some(tally::NO_ALLOCATOR)
     }
 
-    /// Tells that allocators' calls are traced, as soon as one was found: what is not seen is not 0.
+    /// Tells that allocators' calls are traced, as soon as one was found: what is not seen is not 0; and what of them is not.
     fn tell_malloc(&mut self) {
         if self.processes.probes.n_allocators() > 0
             && let Some(malloc) = self.malloc.take()
         {
             self.put(Record::Malloc(malloc));
         }
+        let notes = self.processes.probes.take_notes_on_allocators();
+        notes.into_iter().for_each(|note| self.note(note));
     }
 
     /// Attaches to a process that runs, and takes note of it as it is when tracing begins.
