@@ -159,7 +159,7 @@ fn operators() {
 #[test]
 fn operators_that_throw() {
     let _turn = turn::together();
-    let allocators = of_cpp("malloc_exact::operators_that_throw");
+    let allocators = of_cpp(two("malloc_exact::operators_that_throw"));
     for allocator in allocators.iter().filter(|it| it.throws()) {
         // How it ends is asserted there.
         let watched = watch_subject(subject_of_cpp(allocator, "blocks_throw", &[]), &EXACT);
