@@ -73,7 +73,8 @@ kinds! {
     FORK = 25, "fork";
     /// The process has a new image; args\[0\] = the thread id that called exec.
     EXEC = 26, "exec";
-    /// A thread ended: args\[0\] = 1 if the process ended with it, args\[1\] = the exit code as wait(2) has it.
+    /// A thread ended: args\[0\] = 1 if the process ended with it, args\[1\] = the exit code as wait(2) has it, args\[2\] = 1 if
+    /// all threads of the process are to end.
     EXIT = 27, "exit";
     /// A thread has a new comm (16 bytes in args\[0\] and args\[1\]); args\[2\] = the thread that was renamed.
     RENAME = 28, "rename";

@@ -145,6 +145,8 @@ shared! {
         pub mm_start_stack: u64,
         /// `signal_struct.live`.
         pub signal_live: u64,
+        /// `signal_struct.flags`.
+        pub signal_flags: u64,
     }
 }
 

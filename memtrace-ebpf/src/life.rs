@@ -17,6 +17,9 @@ use crate::{
     threads,
 };
 
+/// `signal_struct.flags` of a process whose threads are all to end (Linux, include/linux/sched/signal.h).
+const SIGNAL_GROUP_EXIT: u32 = 4;
+
 /// `sched_process_fork(parent, child)`: a thread or a process begins.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
@@ -80,13 +83,15 @@ pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let signal: u64 = field(task, kernel.task_signal);
     // The kernel has counted the thread out before it gets here.
     let n_live: u32 = field(signal, kernel.signal_live);
+    let flags: u32 = field(signal, kernel.signal_flags);
+    let is_group = flags & SIGNAL_GROUP_EXIT != 0;
     let code: u32 = field(task, kernel.task_exit_code);
     let ended = n_live == 0;
     if ended {
         TARGETS.remove(ids.tgid).ok();
     }
     let wake = if ended { Wake::Now } else { Wake::Later };
-    emit(&life(Kind::EXIT, ids, [ended as u64, code as u64, 0, 0, 0]), wake);
+    emit(&life(Kind::EXIT, ids, [ended as u64, code as u64, is_group as u64, 0, 0]), wake);
     0
 }
 

@@ -34,6 +34,7 @@ pub(crate) static KERNEL: Global<KernelOffsets> = Global::new(KernelOffsets {
     task_fs_base: 0,
     mm_start_stack: 0,
     signal_live: 0,
+    signal_flags: 0,
 });
 
 /// How full the ring buffer may get before user space is woken, in bytes.

@@ -214,9 +214,9 @@ impl Blocks {
         self.last_frees.goes_on(tid);
     }
 
-    /// A thread advises the kernel.
-    pub(super) fn advise(&mut self, tid: u32, advice: u32) {
-        self.last_frees.advise(tid, advice);
+    /// A thread is about to end, by itself.
+    pub(super) fn leave(&mut self, tid: u32) {
+        self.last_frees.leave(tid);
     }
 
     /// A process has no blocks from now on but those of `origin`.

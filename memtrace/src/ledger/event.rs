@@ -206,6 +206,8 @@ pub enum What {
         /// Blocks given back.
         given_back: u64,
     },
+    /// The thread is about to end, by itself and not with its process.
+    Leaves,
 }
 
 impl What {
@@ -232,6 +234,7 @@ impl What {
             What::MremapFrom { .. }
             | What::ThreadStart { .. }
             | What::Tally { .. }
+            | What::Leaves
             | What::Fork { .. }
             | What::Exec
             | What::Exit { .. } => return None,

@@ -2,10 +2,8 @@
 //! thread (`tcache_thread_shutdown`, glibc 2.26 to 2.43, malloc/malloc.c), which the program has freed before.
 //!
 //! These are no calls of the program. From outside they are told by their place: calls of `free` with what is no live
-//! block, a few microseconds apart, after which the thread advises the kernel that it needs its stack no more
-//! (`start_thread`, nptl/pthread_create.c) and ends. A thread that is ended from outside, by `exit_group` or a signal, gives
-//! no such advice, and what it gave back was its own doing; so was what the first thread gave back, and one whose stack
-//! the program made.
+//! block, a few microseconds apart, after which the thread ends by itself. What a thread gave back that is ended from
+//! outside, with its process, was its own doing; so was what the first thread gave back.
 
 use rustc_hash::FxHashMap;
 
@@ -14,8 +12,6 @@ const MAX_THREADS: usize = 65_536;
 /// From the first of these frees to the thread's end, and so between any two. At most 1,216 blocks are kept for a thread
 /// (76 bins of 16, glibc 2.42), and a traced call of `free` takes some 2 µs: 3 ms, and a turn of another thread between.
 const MAX_NS: u64 = 10_000_000;
-/// `MADV_DONTNEED` (Linux, include/uapi/asm-generic/mman-common.h).
-const DONT_NEED: u32 = 4;
 
 /// Frees of what is no live block, by where it would be from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +33,8 @@ struct Row {
     tgid: u32,
     first_ns: u64,
     last_ns: u64,
-    /// Whether the thread needs some of its memory no more, since the last of them.
-    is_advised: bool,
+    /// Whether the thread ends by itself now.
+    leaves: bool,
     n: Unfounded,
 }
 
@@ -60,12 +56,12 @@ impl LastFrees {
             return;
         }
         let n = Unfounded::default();
-        let first = || Row { tgid, first_ns: time_ns, last_ns: time_ns, is_advised: false, n };
+        let first = || Row { tgid, first_ns: time_ns, last_ns: time_ns, leaves: false, n };
         let row = self.by_tid.entry(tid).or_insert_with(first);
         if row.tgid != tgid || time_ns.saturating_sub(row.last_ns) > MAX_NS {
             *row = first();
         }
-        (row.last_ns, row.is_advised) = (time_ns, false);
+        row.last_ns = time_ns;
         count(&mut row.n);
     }
 
@@ -76,17 +72,17 @@ impl LastFrees {
         }
     }
 
-    /// Thread `tid` advises the kernel.
-    pub(super) fn advise(&mut self, tid: u32, advice: u32) {
-        if let Some(row) = self.by_tid.get_mut(&tid).filter(|_| advice == DONT_NEED) {
-            row.is_advised = true;
+    /// Thread `tid` is about to end, by itself.
+    pub(super) fn leave(&mut self, tid: u32) {
+        if let Some(row) = self.by_tid.get_mut(&tid) {
+            row.leaves = true;
         }
     }
 
     /// Thread `tid` ends: what it gave back last, and not by its own doing.
     pub(super) fn take(&mut self, (tgid, tid): (u32, u32), time_ns: u64) -> Unfounded {
         let is_last = |row: &Row| {
-            row.is_advised && row.tgid == tgid && time_ns.saturating_sub(row.first_ns) <= MAX_NS
+            row.leaves && row.tgid == tgid && time_ns.saturating_sub(row.first_ns) <= MAX_NS
         };
         self.by_tid.remove(&tid).filter(is_last).map(|row| row.n).unwrap_or_default()
     }
@@ -132,15 +128,13 @@ mod tests {
         let alloc = What::Alloc { by: Allocation::Malloc, addr: 16, size: 8 };
         let delete = What::Free { addr: 32, by: Freeing::ReallocToZero };
         let zero = What::Free { addr: 32, by: Freeing::ReallocToZero };
-        let dont_need = What::Madvise { addr: 4096, len: 4096, advice: DONT_NEED };
-        let other_advice = What::Madvise { addr: 4096, len: 4096, advice: 14 };
         let exit = What::Exit { ended: false, code: 0 };
         let ended = What::Exit { ended: true, code: 0 };
         let of = |tid: u32, what: &[(u64, What)]| -> Vec<(u64, u32, What)> {
             what.iter().map(|&(ms, what)| (ms, tid, what)).collect()
         };
         let worker = |what: &[(u64, What)]| of(WORKER, what);
-        let bye = |ms| [(ms, dont_need), (ms, exit)];
+        let bye = |ms| [(ms, What::Leaves), (ms, exit)];
         let ends = |what: &[(u64, What)], ms| worker(&[what, &bye(ms)].concat());
         // (what happens, frees from before, of nothing, and calls of free that are counted)
         let cases = [
@@ -157,20 +151,16 @@ mod tests {
             (ends(&[(1, free(16)), (2, delete)], 3), (2, 0, 1)),
             (ends(&[(1, free(16)), (2, zero)], 3), (2, 0, 1)),
             (ends(&[(2, delete), (2, free(16))], 3), (1, 0, 0)),
-            // To free may be to advise, too.
-            (ends(&[(1, free(16)), (1, dont_need), (2, free(32))], 3), (0, 0, 0)),
             // It is ended from outside, alone or with its process.
             (worker(&[(1, free(16)), (2, exit)]), (1, 0, 1)),
-            (worker(&[(1, free(16)), (1, other_advice), (2, exit)]), (1, 0, 1)),
-            (worker(&[(1, free(16)), (1, dont_need), (1, free(32)), (2, exit)]), (2, 0, 2)),
             (
                 [worker(&[(1, free(16)), (2, exit)]), of(FIRST, &[(2, free(32)), (2, ended)])]
                     .concat(),
                 (2, 0, 2),
             ),
-            (worker(&[(1, free(16)), (2, dont_need), (2, ended)]), (1, 0, 1)),
+            (worker(&[(1, free(16)), (2, What::Leaves), (2, ended)]), (1, 0, 1)),
             // The first thread ends otherwise.
-            (of(FIRST, &[(1, free(16)), (2, dont_need), (2, exit)]), (1, 0, 1)),
+            (of(FIRST, &[(1, free(16)), (2, What::Leaves), (2, exit)]), (1, 0, 1)),
             // A later thread or program has nothing to do with it.
             ([worker(&[(1, free(16)), (1, ended)]), worker(&bye(2))].concat(), (1, 0, 1)),
             (
@@ -192,7 +182,7 @@ mod tests {
             last_frees.add((1 + tid % 2, tid), 0, |n| n.before += 1);
         }
         assert_eq!(last_frees.by_tid.len(), MAX_THREADS);
-        last_frees.advise(3, DONT_NEED);
+        last_frees.leave(3);
         assert_eq!(last_frees.take((2, 3), 0).sum(), 1);
         assert_eq!(last_frees.by_tid.len(), MAX_THREADS - 1);
         last_frees.forget_process(2);

@@ -140,7 +140,7 @@ impl Ledger {
             }
             What::Fork { child, followed } => self.fork(event, child, followed),
             What::Exec => self.exec(event),
-            What::Madvise { advice, .. } => self.blocks.advise(event.tid, advice),
+            What::Leaves => self.blocks.leave(event.tid),
             _ => self.memory(event, thread),
         }
     }

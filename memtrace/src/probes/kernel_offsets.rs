@@ -27,6 +27,7 @@ pub(super) fn read() -> Result<KernelOffsets> {
         task_fs_base: offset("task_struct", "thread")? + offset("thread_struct", "fsbase")?,
         mm_start_stack: offset("mm_struct", "start_stack")?,
         signal_live: offset("signal_struct", "live")?,
+        signal_flags: offset("signal_struct", "flags")?,
     })
 }
 
