@@ -10,8 +10,8 @@ use rustc_hash::FxHashMap;
 /// Threads that are kept; of more such frees are counted like any other.
 const MAX_THREADS: usize = 65_536;
 /// From the first of these frees to the thread's end, and so between any two. At most 1,216 blocks are kept for a thread
-/// (76 bins of 16, glibc 2.42), and a traced call of `free` takes some 2 µs: 3 ms, and a turn of another thread between.
-const MAX_NS: u64 = 10_000_000;
+/// (76 bins of 16, glibc 2.42), and a traced call of `free` takes some 2 µs: 3 ms, and turns of other threads between, of which there may be thousands.
+const MAX_NS: u64 = 1_000_000_000;
 
 /// Frees of what is no live block, by where it would be from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,7 +103,8 @@ mod tests {
         stacks::StackId,
     };
 
-    const MS: u64 = 1_000_000;
+    /// A tenth of the longest time.
+    const TENTH_NS: u64 = MAX_NS / 10;
     const FIRST: u32 = 1;
     const WORKER: u32 = 2;
 
@@ -114,9 +115,9 @@ mod tests {
     /// What is counted in the end of what threads do: frees from before, of nothing, and calls of `free`.
     fn counted(what: &[(u64, u32, What)]) -> (u64, u64, u64) {
         let mut ledger = Ledger::default();
-        for &(ms, tid, what) in what {
+        for &(tenths, tid, what) in what {
             let stack = StackId::NOT_KEPT;
-            ledger.apply(&Event { time_ns: ms * MS, tgid: FIRST, tid, stack, what });
+            ledger.apply(&Event { time_ns: tenths * TENTH_NS, tgid: FIRST, tid, stack, what });
         }
         let counts = ledger.blocks();
         (counts.freed_before, counts.frees_unknown, ledger.n(Kind::FREE))

@@ -140,7 +140,7 @@ pub(super) mod tests {
     pub(in crate::bench) fn report(lost: &Value, notes: &[&str]) -> Value {
         json!({
             "trace": {
-                "events": {"mmap": 7, "malloc": 10, "calloc": 2, "free": 5},
+                "events": {"mmap": 7, "malloc": 10, "calloc": 2, "free": 4},
                 "lost": lost,
             },
             "self": {"cpu_seconds": 0.5, "max_rss_bytes": 70_000_000},
@@ -177,7 +177,7 @@ pub(super) mod tests {
     fn blocks() {
         let mut report = report(&json!({}), &[]);
         let said = of(&report);
-        assert_eq!((said.n_allocations(), said.n_frees(), said.n_calls("free")), (12, 5, 4));
+        assert_eq!((said.n_allocations(), said.n_frees(), said.n_calls("free")), (12, 4, 4));
         assert_eq!(said.live_blocks, None);
         report["trace"]["malloc"] = json!({"live_blocks": 7});
         assert_eq!(of(&report).live_blocks, Some(7));

@@ -309,7 +309,7 @@ lost: events; left out: stacks of blocks; of the run with the most
 other processes: getppid takes 171 ns, 219 ns while memtrace traces another process
 memtrace, malloc exact: 0.25 s before the target starts, 0.50 s after it ended
 memtrace, malloc exact: 0.50 s of CPU by its report, 0.60 s by wait4; RSS 70 MB at most
-memtrace, malloc exact: 12 blocks recorded as handed out, 5 as given back
+memtrace, malloc exact: 12 blocks recorded as handed out, 4 as given back
 bar: memtrace, malloc exact: wall: 1.030 × (bar 1.500 ×): met
 aim: memtrace, malloc exact: wall: 1.030 × (aim 1.300 ×): met
 bar: memtrace, malloc exact: CPU: 1.030 × (bar 1.500 ×): met
