@@ -188,8 +188,12 @@ shared! {
     }
 }
 
+/// Of the cookie of an allocator's probe, whose lower half is a [`Kind`](crate::Kind) and whose upper half a process: set
+/// where the function calls no other one that is probed.
+pub const COOKIE_LEAF: u32 = 1 << 31;
+
 /// What the kernel side remembers of a thread; it begins with its [`Tally`].
-pub const THREAD_BYTES: usize = 344;
+pub const THREAD_BYTES: usize = 352;
 
 shared! {
     /// A thread's name as the kernel has it, filled up with zeros.

@@ -12,7 +12,7 @@ mod layout;
 pub use counters::{Counter, N_COUNTERS};
 pub use kinds::{Kind, N_KINDS};
 pub use layout::{
-    Comm, EventHeader, KernelOffsets, MAX_MENDS, MAX_STACK_BYTES, Mend, N_SHADOWS, Regs,
-    SHADOW_BYTES, SHADOW_STEP_BYTES, STACK_CLASSES, ShortEvent, THREAD_BYTES, Tally, TargetFlags,
-    ThreadRegisters,
+    COOKIE_LEAF, Comm, EventHeader, KernelOffsets, MAX_MENDS, MAX_STACK_BYTES, Mend, N_SHADOWS,
+    Regs, SHADOW_BYTES, SHADOW_STEP_BYTES, STACK_CLASSES, ShortEvent, THREAD_BYTES, Tally,
+    TargetFlags, ThreadRegisters,
 };

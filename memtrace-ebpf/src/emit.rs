@@ -19,8 +19,8 @@ const BPF_RB_FORCE_WAKEUP: u64 = 2;
 const BPF_RB_AVAIL_DATA: u64 = 0;
 
 /// How full the ring buffer is when user space is behind, and when it has caught up, in sixteenths: it is woken at one.
-const BEHIND_AT: u64 = 8;
-const CAUGHT_UP_AT: u64 = 4;
+const BEHIND_AT: u64 = 12;
+const CAUGHT_UP_AT: u64 = 8;
 
 /// When user space hears of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]

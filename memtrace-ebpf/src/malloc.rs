@@ -2,14 +2,19 @@
 //!
 //! What an allocator's function calls of its own kind, in the same allocator or in another, is a part of the outer call.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::pt_regs,
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_user, generated::bpf_get_attach_cookie},
+    helpers::{
+        bpf_ktime_get_ns, bpf_probe_read_user,
+        generated::{bpf_get_attach_cookie, bpf_get_func_ip},
+    },
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use memtrace_common::{Counter, Kind, Mend, Regs, Tally};
+use memtrace_common::{COOKIE_LEAF, Counter, Kind, Mend, Regs, Tally};
 
 use crate::{
     counters::{count, count_failed, is_behind},
@@ -36,6 +41,8 @@ pub(crate) struct Request {
     args: [u64; 3],
     /// Not 0 if it is a realloc of a block that was a sample.
     was_sample: u64,
+    /// Not 0 if it is a sample, and was added up when it was entered.
+    is_counted: u64,
 }
 
 /// A thread in no such function.
@@ -46,6 +53,7 @@ pub(crate) const NO_REQUEST: Request = Request {
     enter_ns: 0,
     args: [0; 3],
     was_sample: 0,
+    is_counted: 0,
 };
 
 impl Request {
@@ -77,35 +85,85 @@ impl Request {
     }
 }
 
-/// Entry of a function that hands out blocks. The cookie is its `Kind`.
+/// Entry of a function that hands out blocks.
 #[uprobe]
 pub fn block_wanted(ctx: ProbeContext) -> u32 {
+    wanted(ctx.regs, cookie(ctx.as_ptr()));
+    0
+}
+
+/// Its return.
+#[uretprobe]
+pub fn block_got(ctx: RetProbeContext) -> u32 {
+    got(ctx.regs);
+    0
+}
+
+/// A function that takes a block back.
+#[uprobe]
+pub fn block_given_back(ctx: ProbeContext) -> u32 {
+    given_back(ctx.regs, cookie(ctx.as_ptr()));
+    0
+}
+
+/// Entry and return of a function that hands out blocks, entry of one that takes them back: one program for all, where the
+/// kernel asks it at the entry whether the return is to be seen (since Linux 6.13).
+// The macro's programs return 0 whatever they are told to.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "uprobe")]
+pub extern "C" fn block_session(ctx: *mut c_void) -> i32 {
+    let regs: *const pt_regs = ctx.cast();
+    // The helper tells the probed instruction at the return, too.
+    // SAFETY: the context is a probe's, and the kernel's saved registers.
+    if unsafe { bpf_get_func_ip(ctx) != (*regs).rip } {
+        got(regs);
+        return RETURN_UNSEEN;
+    }
+    let cookie = cookie(ctx);
+    if cookie.kind.0 == Kind::FREE.0 {
+        given_back(regs, cookie);
+        return RETURN_UNSEEN;
+    }
+    if wanted(regs, cookie) { 0 } else { RETURN_UNSEEN }
+}
+
+/// What an entry returns whose call's return the kernel need not trap; what a return returns does not matter.
+const RETURN_UNSEEN: i32 = 1;
+
+/// Takes note of a request for a block; tells whether its result is wanted.
+#[inline(always)]
+fn wanted(regs: *const pt_regs, cookie: Cookie) -> bool {
     let ids = current_ids();
     let known = threads::get(ids.tid);
-    let Cookie { kind, tgid } = cookie(&ctx);
+    let Cookie { kind, tgid, .. } = cookie;
     if tgid != ids.tgid || !threads::is_wanted(known.as_deref(), ids.tgid) {
-        return 0;
+        return false;
     }
     // SAFETY: the context is the kernel's saved registers.
-    let regs = unsafe { &*ctx.regs };
-    let Some(thread) = known.or_else(|| threads::get_or_add(ids.tid)) else { return 0 };
+    let regs = unsafe { &*regs };
+    let Some(thread) = known.or_else(|| threads::get_or_add(ids.tid)) else { return false };
     if thread.request.contains(regs.rsp) {
-        return 0;
+        return false;
     }
     if thread.request.is_under_way() {
         // It was left by a jump.
         count(Counter::RETURN_MISSED);
     }
+    let args = [regs.rdi, regs.rsi, regs.rdx];
+    let is_sampled = rate_bytes() != 0;
+    if is_sampled && cookie.is_leaf && !is_sample(thread, ids, size_of(kind, &args)) {
+        thread.request.kind = 0;
+        return false;
+    }
     // SAFETY: the helper checks the address.
     let Ok(return_address) = (unsafe { bpf_probe_read_user(regs.rsp as *const u64) }) else {
         // Then the kernel can't replace it either, and its return is not seen.
         count(Counter::RETURN_MISSED);
-        return 0;
+        return false;
     };
-    let args = [regs.rdi, regs.rsi, regs.rdx];
     // From here on another thread may get the block.
     let was_sample =
-        rate_bytes() != 0 && is_realloc(kind) && args[0] != 0 && sampling::forget(ids, args[0]);
+        is_sampled && is_realloc(kind) && args[0] != 0 && sampling::forget(ids, args[0]);
     thread.request = Request {
         mend: Mend { slot: regs.rsp, return_address },
         kind: u64::from(kind.0),
@@ -114,33 +172,39 @@ pub fn block_wanted(ctx: ProbeContext) -> u32 {
         enter_ns: unsafe { bpf_ktime_get_ns() },
         args,
         was_sample: u64::from(was_sample),
+        is_counted: u64::from(is_sampled && cookie.is_leaf),
     };
-    0
+    true
 }
 
-/// Its return: the event is told as it was at the entry, with the result.
-#[uretprobe]
-pub fn block_got(ctx: RetProbeContext) -> u32 {
+/// The request's return: the event is told as it was at the entry, with the result.
+#[inline(always)]
+fn got(regs: *const pt_regs) {
     let ids = current_ids();
     // Only threads of traced processes are there.
-    let Some(thread) = threads::get(ids.tid) else { return 0 };
+    let Some(thread) = threads::get(ids.tid) else { return };
     // SAFETY: the context is the kernel's saved registers.
-    let regs = unsafe { &*ctx.regs };
+    let regs = unsafe { &*regs };
     let request = thread.request;
     // Another one is the return of a call from inside, or of one that was under way when tracing began.
     if !request.is_under_way() || request.mend.slot != regs.rsp.wrapping_sub(8) {
-        return 0;
+        return;
     }
     thread.request.kind = 0;
     let kind = Kind(request.kind as u32);
     let [first, second, third] = request.args;
+    let size = size_of(kind, &request.args);
     let result = result_of(kind, regs, first);
     if result == 0 && !gives_back(kind, second, third) {
         if request.was_sample != 0 {
             sampling::remember(ids, first);
         }
+        if request.is_counted != 0 {
+            thread.tally.blocks -= 1;
+            thread.tally.bytes -= size;
+        }
         count_failed(kind);
-        return 0;
+        return;
     }
     let is_sampled = rate_bytes() != 0;
     let mut args = request.args;
@@ -153,8 +217,9 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
             // It is told already.
             args[0] = 0;
         }
-        if !is_sample(thread, ids, size_of(kind, &request.args), result) {
-            return 0;
+        let is_due = request.is_counted != 0 || result != 0 && is_sample(thread, ids, size);
+        if result == 0 || !is_due || !sampling::remember(ids, result) {
+            return;
         }
     }
     let [first, second, third] = args;
@@ -179,7 +244,6 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
     if is_sampled {
         tell_tally(thread, ids.tid);
     }
-    0
 }
 
 /// Tells how many blocks a thread got and gave back since that was last told.
@@ -197,14 +261,11 @@ pub(crate) fn tell_tally(thread: &mut Thread, tid: u32) {
 
 /// Adds a block of `size` bytes up, and tells whether it is one of those that are told of.
 #[inline(always)]
-fn is_sample(thread: &mut Thread, ids: Ids, size: u64, addr: u64) -> bool {
+fn is_sample(thread: &mut Thread, ids: Ids, size: u64) -> bool {
     thread.tally.tgid = u64::from(ids.tgid);
-    if addr == 0 {
-        return false;
-    }
     thread.tally.blocks += 1;
     thread.tally.bytes += size;
-    sampling::is_due(thread, size) && sampling::remember(ids, addr)
+    sampling::is_due(thread, size)
 }
 
 #[inline(always)]
@@ -243,19 +304,17 @@ fn what(kind: Kind, ids: Ids, [first, second, third]: [u64; 3]) -> What {
     }
 }
 
-/// A function that takes a block back. The cookie is its `Kind`.
-#[uprobe]
-pub fn block_given_back(ctx: ProbeContext) -> u32 {
+#[inline(always)]
+fn given_back(regs: *const pt_regs, cookie: Cookie) {
     let ids = current_ids();
     let known = threads::get(ids.tid);
-    let Cookie { kind, tgid } = cookie(&ctx);
-    if tgid != ids.tgid || !threads::is_wanted(known.as_deref(), ids.tgid) {
-        return 0;
+    if cookie.tgid != ids.tgid || !threads::is_wanted(known.as_deref(), ids.tgid) {
+        return;
     }
     // SAFETY: the context is the kernel's saved registers.
-    let regs = unsafe { &*ctx.regs };
+    let regs = unsafe { &*regs };
     if regs.rdi == 0 || known.as_deref().is_some_and(|it| it.request.contains(regs.rsp)) {
-        return 0;
+        return;
     }
     if rate_bytes() != 0 {
         if let Some(thread) = known.or_else(|| threads::get_or_try_add(ids.tid)) {
@@ -263,11 +322,10 @@ pub fn block_given_back(ctx: ProbeContext) -> u32 {
             thread.tally.given_back += 1;
         }
         if !sampling::forget(ids, regs.rdi) {
-            return 0;
+            return;
         }
     }
-    emit(&what(kind, ids, [regs.rdi, 0, 0]), Wake::Later);
-    0
+    emit(&what(cookie.kind, ids, [regs.rdi, 0, 0]), Wake::Later);
 }
 
 /// The block that a function of `kind` returns; `posix_memalign` returns a status, and the block at `place`.
@@ -296,13 +354,20 @@ fn gives_back(kind: Kind, second: u64, third: u64) -> bool {
 /// What a probe was attached for.
 struct Cookie {
     kind: Kind,
+    /// Whether no other function that is probed is called from inside this one.
+    is_leaf: bool,
     /// A child that has its parent's memory until its exec traps at its parent's probes, and the parent at the child's.
     tgid: u32,
 }
 
 #[inline(always)]
-fn cookie(ctx: &ProbeContext) -> Cookie {
+fn cookie(ctx: *mut c_void) -> Cookie {
     // SAFETY: the context is a probe's.
-    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-    Cookie { kind: Kind(cookie as u32), tgid: (cookie >> 32) as u32 }
+    let cookie = unsafe { bpf_get_attach_cookie(ctx) };
+    let low = cookie as u32;
+    Cookie {
+        kind: Kind(low & !COOKIE_LEAF),
+        is_leaf: low & COOKIE_LEAF != 0,
+        tgid: (cookie >> 32) as u32,
+    }
 }

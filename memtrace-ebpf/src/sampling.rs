@@ -4,12 +4,17 @@
 //! a block of S bytes is a sample with the probability 1 - e^(-S/mean), whatever came before it, as jemalloc and tcmalloc
 //! have it.
 
-use aya_ebpf::{helpers::bpf_get_prandom_u32, macros::map, maps::HashMap};
+use aya_ebpf::{
+    helpers::bpf_get_prandom_u32,
+    macros::map,
+    maps::{Array, HashMap},
+};
 use memtrace_common::Counter;
 
 use crate::{
     counters::count,
     maps::{MALLOC_RATE_BYTES, target},
+    opaque::opaque,
     task::Ids,
     threads::Thread,
 };
@@ -42,6 +47,13 @@ static SAMPLES: HashMap<Block, u8> = HashMap::with_max_entries(1 << 20, BPF_F_NO
 /// Memory for an element only when there is one.
 const BPF_F_NO_PREALLOC: u32 = 1;
 
+/// A byte that is not 0 for each place that a sample was at, and by chance for some others: most blocks that are given back
+/// were none, and to find that out in the table takes as long as all the rest.
+#[map]
+static MARKS: Array<Marks> = Array::with_max_entries(1, 0);
+type Marks = [u8; N_MARKS];
+const N_MARKS: usize = 1 << 18;
+
 /// The mean number of bytes between two samples; 0 if every block is told of.
 #[inline(always)]
 pub(crate) fn rate_bytes() -> u64 {
@@ -66,6 +78,10 @@ pub(crate) fn is_due(thread: &mut Thread, size: u64) -> bool {
 /// Remembers a sample, so that its end is told of; `false` where there is no room, which is counted.
 #[inline(always)]
 pub(crate) fn remember(ids: Ids, addr: u64) -> bool {
+    if let Some(mark) = mark(addr) {
+        // SAFETY: it lies in the map's element; whoever writes it writes the same.
+        unsafe { mark.write_volatile(1) };
+    }
     let result = SAMPLES.insert(block(ids, addr), 1, 0);
     if result.is_err() {
         count(Counter::SAMPLES_FULL);
@@ -76,7 +92,19 @@ pub(crate) fn remember(ids: Ids, addr: u64) -> bool {
 /// Whether the block, which is given back, was a sample; it is none any more.
 #[inline(always)]
 pub(crate) fn forget(ids: Ids, addr: u64) -> bool {
-    SAMPLES.remove(block(ids, addr)).is_ok()
+    // SAFETY: it lies in the map's element, and any byte will do.
+    let is_marked = mark(addr).is_some_and(|mark| unsafe { mark.read_volatile() } != 0);
+    is_marked && SAMPLES.remove(block(ids, addr)).is_ok()
+}
+
+/// The mark of what is at `addr`.
+#[inline(always)]
+fn mark(addr: u64) -> Option<*mut u8> {
+    // Fibonacci hashing; blocks lie at multiples of 16.
+    let hash = (addr >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let marks = MARKS.get_ptr_mut(0)?.cast::<u8>();
+    // SAFETY: masked, it lies in the element.
+    Some(unsafe { marks.add(opaque(hash) as usize & (N_MARKS - 1)) })
 }
 
 #[inline(always)]

@@ -50,6 +50,36 @@ fn every_function() {
     }
 }
 
+/// The features that a trace has used.
+fn features(report: &Report) -> Vec<String> {
+    let features = report.value()["trace"]["features"].as_array().unwrap();
+    features.iter().map(|it| it.as_str().unwrap().to_owned()).collect()
+}
+
+/// Whether the kernel probes many functions with one program, or each has links of its own: it counts the same.
+#[test]
+fn one_by_one_and_together() {
+    let _turn = turn::together();
+    let session = "uprobe_session".to_owned();
+    for (options, is_session) in
+        [(&EXACT[..], true), (&[EXACT[0], EXACT[1], "--single-probes"], false)]
+    {
+        let watched = watch("blocks", &["3", "40"], options);
+        assert_exact(&format!("{options:?}"), &watched);
+        let features = features(&watched.report);
+        // Kernels before 6.13 have none.
+        let has_sessions = kernel_release() >= (6, 13);
+        assert_eq!(features.contains(&session), is_session && has_sessions, "{features:?}");
+    }
+}
+
+/// Version and patch level of the running kernel.
+fn kernel_release() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap());
+    (parts.next().unwrap(), parts.next().unwrap())
+}
+
 /// Whatever comes, in several threads that take each other's blocks.
 #[test]
 fn stress() {

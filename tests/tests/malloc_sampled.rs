@@ -82,6 +82,16 @@ fn sums_are_exact() {
     }
 }
 
+/// The same where each function has links of its own, and every return is seen.
+#[test]
+fn sums_are_exact_one_by_one() {
+    let _turn = turn::together();
+    let options = [sampled(Some("4K")), vec!["--single-probes"]].concat();
+    let Watched { said, report, .. } =
+        watch_subject(GLIBC.subject("blocks", &["3", "40"]), &options);
+    assert_sums("one by one", &said, &report);
+}
+
 /// A call that fails hands out nothing, nor does a realloc that gives its block back.
 #[test]
 fn calls_without_a_block() {

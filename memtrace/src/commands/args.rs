@@ -113,6 +113,12 @@ pub(crate) struct TraceArgs {
     #[arg(long, hide = true)]
     pub(crate) bare_probes: bool,
 
+    /// Probe the allocator's functions one by one
+    ///
+    /// As on a kernel that can't probe many with one program and link. For tests of memtrace itself.
+    #[arg(long, hide = true)]
+    pub(crate) single_probes: bool,
+
     /// Show the Java part of each stack as one frame, `[java]`
     ///
     /// Otherwise its frames are read from the JVM's memory, without its knowing: class, method, and whether it was

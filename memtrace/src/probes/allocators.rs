@@ -7,13 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use aya::programs::uprobe::{UProbeLinkId, UProbeScope};
-use memtrace_common::Kind;
+use aya::programs::uprobe::UProbeScope;
+use memtrace_common::{COOKIE_LEAF, Kind};
 
 use super::{
     Blocks, Probes,
     links::{self, Links},
     malloc::{self, AllocatorFunction, Site, Sites},
+    session::Point,
 };
 use crate::target::{self, FileVersion, Library};
 
@@ -38,13 +39,15 @@ struct Probed {
     known: HashSet<(u64, u64)>,
     /// Those in which an allocator is.
     libraries: Vec<Library>,
-    links: Vec<(&'static str, UProbeLinkId)>,
+    links: Links,
 }
 
 impl Allocators {
     /// The links of all processes.
-    pub(super) fn take_links(&mut self) -> Vec<(&'static str, UProbeLinkId)> {
-        self.by_process.values_mut().flat_map(|it| std::mem::take(&mut it.links)).collect()
+    pub(super) fn take_links(&mut self) -> Links {
+        let mut all = Links::default();
+        self.by_process.values_mut().for_each(|it| all.add(std::mem::take(&mut it.links)));
+        all
     }
 
     fn sites_of(&mut self, library: &Library) -> Result<Rc<[Site]>> {
@@ -104,21 +107,14 @@ impl Probes {
             self.allocators.by_process.entry(tgid).or_default().known.insert(library.key());
             return Ok(0);
         }
-        let n_before = self.links.functions.len();
-        let attached = self.attach_sites(tgid, library, &sites);
-        let links = self.links.functions.split_off(n_before);
-        if let Err(error) = attached {
-            // Half an allocator would be counted wrong.
-            links::drop_all(&mut self.ebpf, Links { functions: links, ..Links::default() });
-            return Err(error);
-        }
+        let links = self.attach_sites(tgid, library, &sites)?;
         let names: Vec<_> = sites.iter().map(|site| site.name).collect();
         let name = library.name().display();
         log::info!("probed {} of {name} in process {tgid}", names.join(", "));
         self.allocators.n_found += 1;
         let probed = self.allocators.by_process.entry(tgid).or_default();
         probed.known.insert(library.key());
-        probed.links.extend(links);
+        probed.links.add(links);
         probed.libraries.push(library.clone());
         Ok(sites.len())
     }
@@ -131,6 +127,11 @@ impl Probes {
             self.attach_allocator(child, library)?;
         }
         Ok(libraries.len())
+    }
+
+    /// Whether what is probed in a process stays probed when its first thread has ended.
+    pub fn outlive_first_thread(&self) -> bool {
+        self.session.is_some()
     }
 
     /// Probes process `tgid` anew: its probes were those of a thread that is gone, as the kernel has it. Returns in how many
@@ -153,18 +154,44 @@ impl Probes {
     /// Lets go of what is probed in process `tgid`, which has ended.
     pub fn forget_allocators(&mut self, tgid: u32) {
         let Some(probed) = self.allocators.by_process.remove(&tgid) else { return };
-        let links = Links { functions: probed.links, ..Links::default() };
-        links::drop_later(&mut self.ebpf, links);
+        links::drop_later(&mut self.ebpf, probed.links);
     }
 
-    fn attach_sites(&mut self, tgid: u32, library: &Library, sites: &[Site]) -> Result<()> {
+    fn attach_sites(&mut self, tgid: u32, library: &Library, sites: &[Site]) -> Result<Links> {
         // The kernel asks for the memory of one thread, which the first has no more once it has ended.
-        let thread = target::living_thread(tgid).and_then(NonZeroU32::new);
-        let scope = UProbeScope::OneProcess(thread.context("the process has ended")?);
-        for &Site { kind, file_offset, .. } in sites {
-            let cookie = u64::from(tgid) << 32 | u64::from(kind.0);
+        let thread = target::living_thread(tgid).context("the process has ended")?;
+        if let Some(session) = self.session.as_ref().filter(|_| thread == tgid) {
+            let points: Vec<Point> =
+                sites.iter().map(|site| site.point(tgid, site.is_leaf)).collect();
+            let link = session.attach(library, &points, tgid)?;
+            return Ok(Links { sessions: vec![link], ..Links::default() });
+        }
+        let n_before = self.links.functions.len();
+        let attached = self.attach_one_by_one(tgid, thread, library, sites);
+        let functions = self.links.functions.split_off(n_before);
+        let links = Links { functions, ..Links::default() };
+        if let Err(error) = attached {
+            // Half an allocator would be counted wrong.
+            links::drop_all(&mut self.ebpf, links);
+            return Err(error);
+        }
+        Ok(links)
+    }
+
+    fn attach_one_by_one(
+        &mut self,
+        tgid: u32,
+        thread: u32,
+        library: &Library,
+        sites: &[Site],
+    ) -> Result<()> {
+        let thread = NonZeroU32::new(thread).context("the process has ended")?;
+        let scope = UProbeScope::OneProcess(thread);
+        for site in sites {
+            // A call whose return is always seen need not be a leaf.
+            let Point { file_offset, cookie } = site.point(tgid, false);
             let mut attach = |name| self.attach_function(name, library, file_offset, cookie, scope);
-            match kind {
+            match site.kind {
                 Kind::FREE => attach("block_given_back")?,
                 // The return first, see `attach_site`.
                 _ => {
@@ -174,5 +201,14 @@ impl Probes {
             }
         }
         Ok(())
+    }
+}
+
+impl Site {
+    /// What the kernel side is to know of it in process `tgid`. Of a leaf it may leave out returns.
+    fn point(&self, tgid: u32, is_leaf: bool) -> Point {
+        let leaf = if is_leaf { COOKIE_LEAF } else { 0 };
+        let cookie = u64::from(tgid) << 32 | u64::from(self.kind.0 | leaf);
+        Point { file_offset: self.file_offset, cookie }
     }
 }

@@ -106,6 +106,7 @@ fn try_probes() -> Result<(bool, Result<()>)> {
         zlib: false,
         blocks: Blocks::None,
         bare: false,
+        sessions: true,
     };
     let mut probes = Probes::load(options)?;
     probes.attach()?;

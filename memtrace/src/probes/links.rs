@@ -3,7 +3,7 @@
 //! The kernel lets go of one link after the other only when nobody can be in its program any more, which takes tens of
 //! milliseconds each; many at the same time take no longer than one.
 
-use std::thread;
+use std::{os::fd::OwnedFd, thread};
 
 use aya::{
     Ebpf,
@@ -21,6 +21,18 @@ pub(super) struct Links {
     pub(super) life: Vec<(&'static str, BtfTracePointLinkId)>,
     pub(super) syscalls: Vec<(&'static str, TracePointLinkId)>,
     pub(super) functions: Vec<(&'static str, UProbeLinkId)>,
+    pub(super) sessions: Vec<OwnedFd>,
+}
+
+impl Links {
+    /// Takes over those of `others`.
+    pub(super) fn add(&mut self, others: Links) {
+        let Links { life, syscalls, functions, sessions } = others;
+        self.life.extend(life);
+        self.syscalls.extend(syscalls);
+        self.functions.extend(functions);
+        self.sessions.extend(sessions);
+    }
 }
 
 /// Lets go of `links`, and waits for that.
@@ -56,6 +68,7 @@ fn owned(ebpf: &mut Ebpf, links: Links) -> Vec<Box<dyn Send>> {
         let program = program_mut::<UProbe>(ebpf, name).ok();
         owned.extend(program.and_then(|program| program.take_link(id).ok()).map(boxed));
     }
+    owned.extend(links.sessions.into_iter().map(boxed));
     owned
 }
 

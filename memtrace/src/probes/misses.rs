@@ -4,9 +4,11 @@
 //! That is all it counts. A return probe that the kernel leaves out because too many are nested in a thread is counted
 //! nowhere there: the kernel side sees by itself that the return never came (`return_missed`).
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use aya::{Ebpf, programs::Program};
+use aya::Ebpf;
+
+use super::session::Session;
 
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 
@@ -22,16 +24,17 @@ struct GetInfo {
 }
 
 /// Events missed by all programs together, under the name that reports use.
-pub(super) fn read(ebpf: &Ebpf) -> Vec<(&'static str, u64)> {
-    let misses = ebpf.programs().filter_map(|(_, program)| recursion_misses(program)).sum();
+pub(super) fn read(ebpf: &Ebpf, session: Option<&Session>) -> Vec<(&'static str, u64)> {
+    let programs = ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+    let misses = programs.filter_map(|program| recursion_misses(program.as_fd()));
+    let misses = misses.chain(session.and_then(|session| recursion_misses(session.as_fd()))).sum();
     vec![("recursion", misses)]
 }
 
-fn recursion_misses(program: &Program) -> Option<u64> {
-    let fd = program.fd().ok()?;
+fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
     let mut info = [0u8; INFO_BYTES];
     let mut request = GetInfo {
-        fd: fd.as_fd().as_raw_fd().cast_unsigned(),
+        fd: program.as_raw_fd().cast_unsigned(),
         len: INFO_BYTES as u32,
         info: info.as_mut_ptr() as u64,
     };

@@ -20,6 +20,7 @@ mod obstacle;
 mod placement;
 mod registers;
 mod ring;
+mod session;
 mod tracefs;
 mod zlib;
 
@@ -48,6 +49,7 @@ use allocators::Allocators;
 use code_maps::CodeMaps;
 use conditions::Conditions;
 use links::Links;
+use session::Session;
 
 use crate::target::{FileVersion, Library};
 
@@ -88,6 +90,8 @@ pub struct Options {
     pub blocks: Blocks,
     /// Whether allocators' probes run empty programs: what the traps alone cost.
     pub bare: bool,
+    /// Whether they are probed by sessions where the kernel has these.
+    pub sessions: bool,
 }
 
 /// Which blocks of allocators are told of.
@@ -115,6 +119,8 @@ pub struct Probes {
     /// Libraries in which nothing to probe could be found, as they were then.
     unreadable: HashSet<FileVersion>,
     allocators: Allocators,
+    /// Probes allocators, where the kernel has sessions.
+    session: Option<Session>,
     /// What holds the programs attached.
     links: Links,
     /// Tells of code that processes map, where the kernel allows that.
@@ -156,6 +162,7 @@ impl Probes {
         };
         free_shadows(&mut ebpf)?;
         load_programs(&mut ebpf, &btf)?;
+        let session = session(&ebpf, &btf, options);
         Ok(Self {
             ebpf,
             counters,
@@ -163,6 +170,7 @@ impl Probes {
             probed: HashSet::new(),
             unreadable: HashSet::new(),
             allocators: Allocators::default(),
+            session,
             links: Links::default(),
             code_maps: None,
             missed: None,
@@ -189,13 +197,18 @@ impl Probes {
 
     /// Events that the kernel itself did not hand to the programs, by reason: recursion is the only one it counts.
     pub fn missed_by_kernel(&self) -> Vec<(&'static str, u64)> {
-        self.missed.clone().unwrap_or_else(|| misses::read(&self.ebpf))
+        self.missed.clone().unwrap_or_else(|| self.read_misses())
+    }
+
+    fn read_misses(&self) -> Vec<(&'static str, u64)> {
+        misses::read(&self.ebpf, self.session.as_ref())
     }
 
     /// What of the kernel is used.
     pub fn features(&self) -> Vec<String> {
         let mut features =
             ["bpf_link", "attach_cookie", "task_pt_regs"].map(str::to_owned).to_vec();
+        features.extend(self.session.as_ref().map(|_| "uprobe_session".to_owned()));
         features.extend(self.code_maps.as_ref().map(|_| "perf_mmap2".to_owned()));
         features
     }
@@ -213,9 +226,9 @@ impl Probes {
     /// Detaches everything; the counters and the ring buffer stay.
     pub fn detach(&mut self) {
         self.stop();
-        self.missed = Some(misses::read(&self.ebpf));
+        self.missed = Some(self.read_misses());
         let mut links = std::mem::take(&mut self.links);
-        links.functions.extend(self.allocators.take_links());
+        links.add(self.allocators.take_links());
         links::drop_all(&mut self.ebpf, links);
     }
 
@@ -364,6 +377,14 @@ fn without_work(name: &'static str) -> &'static str {
         "block_got" => "trap_at_return",
         other => other,
     }
+}
+
+/// The program that allocators are probed with, where they are to be and the kernel has sessions.
+fn session(ebpf: &Ebpf, btf: &Btf, options: Options) -> Option<Session> {
+    let name = if options.bare { "trap_session" } else { "block_session" };
+    let is_wanted = options.sessions && options.blocks != Blocks::None;
+    let session = is_wanted.then(|| Session::load(ebpf, btf, name))?;
+    session.inspect_err(|error| log::info!("functions are probed one by one: {error:#}")).ok()
 }
 
 /// Gives the kernel side the shadows that threads may have.

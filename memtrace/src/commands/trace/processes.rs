@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use memtrace_common::Kind;
+use memtrace_common::{EventHeader, Kind};
 
 use super::looking;
 use crate::{
@@ -110,7 +110,7 @@ impl Processes {
                 }
                 self.code_changed(header.tgid);
             }
-            Kind::EXIT if header.args[0] == 0 && header.tid == header.tgid => {
+            Kind::EXIT if leaves_its_process(header) && !self.probes.outlive_first_thread() => {
                 self.renew_allocators(header.tgid);
             }
             Kind::EXIT if header.args[0] != 0 => {
@@ -194,4 +194,10 @@ impl Processes {
     pub(super) fn take_new_code(&mut self) -> Option<u32> {
         self.code_is_new.pop_first()
     }
+}
+
+/// Whether it is the end of a process's first thread, without which the process goes on.
+fn leaves_its_process(header: &EventHeader) -> bool {
+    let [ended, _, is_group, ..] = header.args;
+    header.tid == header.tgid && ended == 0 && is_group == 0
 }

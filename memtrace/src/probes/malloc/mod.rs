@@ -53,6 +53,8 @@ pub(super) struct Site {
     pub(super) kind: Kind,
     /// Offset of the probed instruction in the file: of the entry, or one where all is still as it was there.
     pub(super) file_offset: u64,
+    /// Whether it calls no other function that is probed, whatever the program does.
+    pub(super) is_leaf: bool,
     /// Bytes from the function's entry to that instruction.
     offset: u64,
     /// See [`placement::instruction_at`].
@@ -103,11 +105,16 @@ pub(super) fn sites(library: &Library) -> Result<Sites> {
     }
     let functions = &found.functions;
     let code = Code::of(library, &elf, functions);
+    let is_leaf =
+        |kind| found.is_glibc_without_hooks && [Kind::MALLOC, Kind::CALLOC].contains(&kind);
     let sites = functions.iter().filter(|&(&entry, function)| {
         // One that hands the block on to another that is probed would take it back twice.
         !is_end(function.kind) || !code.hands_on(entry, function.size, &is_end, MAX_HANDS)
     });
-    let sites = sites.filter_map(|(&entry, function)| code.site(entry, function)).collect();
+    let sites = sites.filter_map(|(&entry, function)| {
+        Some(Site { is_leaf: is_leaf(function.name), ..code.site(entry, function)? })
+    });
+    let sites = sites.collect();
     let name = path.file_name().unwrap_or(path.as_os_str()).display();
     // What it does only when it has run out of memory is not what it does.
     let is_unseen = |&(entry, size): &(u64, u64)| !code.hands_on(entry, size, &|it| !is_end(it), 0);
@@ -191,6 +198,7 @@ impl<'f> Code<'f> {
             name: function.name,
             kind: function.kind,
             file_offset: self.file_offset(address)?,
+            is_leaf: false,
             offset: address.wrapping_sub(entry),
             instruction: placement::instruction_at(&code, entry, address),
         })

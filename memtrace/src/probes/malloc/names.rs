@@ -11,6 +11,10 @@ pub(super) const MAX_NAME_BYTES: usize = 32;
 /// C++'s operator new of the Itanium ABI, `operator new(unsigned long)`.
 pub(super) const OPERATOR_NEW: &[u8] = b"_Znwm";
 
+/// Together only glibc has these, and since 2.34: then its pthread_create came into libc.so, and its malloc lost its hooks
+/// (glibc 2.34, NEWS). Its malloc and calloc call no other function of its interface since (malloc/malloc.c, 2.34 to 2.42).
+pub(super) const OF_GLIBC_WITHOUT_HOOKS: [&[u8]; 2] = [b"gnu_get_libc_version", b"pthread_create"];
+
 type Names = &'static [(&'static str, Kind)];
 
 /// The functions of the C library's interface (C23 7.24.3, POSIX.1-2024, malloc(3)). Of several names of one function the

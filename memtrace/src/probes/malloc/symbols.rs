@@ -38,6 +38,8 @@ pub(super) struct Found {
     pub(super) functions: Functions,
     /// Address and size of C++'s operator new.
     pub(super) operator_new: Option<(u64, u64)>,
+    /// Whether it is a glibc whose malloc can't be made to call anything.
+    pub(super) is_glibc_without_hooks: bool,
     /// Whether there are more functions.
     pub(super) is_too_much: bool,
 }
@@ -49,6 +51,7 @@ pub(super) fn find(elf: &Elf<'_>) -> Found {
     let all = Table::read(elf, elf.elf_symbol_table());
     let mut found = Found {
         operator_new: dynamic.operator_new.or(all.operator_new),
+        is_glibc_without_hooks: dynamic.of_glibc == [true; 2],
         is_too_much: dynamic.is_too_much || all.is_too_much,
         ..Found::default()
     };
@@ -78,6 +81,8 @@ fn add(functions: &mut Functions, address: u64, function: Function) -> bool {
 struct Table {
     families: [Functions; N_FAMILIES],
     operator_new: Option<(u64, u64)>,
+    /// Which of [`names::OF_GLIBC_WITHOUT_HOOKS`] there are.
+    of_glibc: [bool; 2],
     is_too_much: bool,
 }
 
@@ -100,6 +105,9 @@ impl Table {
         let (address, size) = (symbol.st_value(LittleEndian), symbol.st_size(LittleEndian));
         if name == names::OPERATOR_NEW {
             self.operator_new.get_or_insert((address, size));
+        }
+        if let Some(at) = names::OF_GLIBC_WITHOUT_HOOKS.iter().position(|known| *known == name) {
+            self.of_glibc[at] = true;
         }
         if let Some((name, Meant { family, rank, kind })) = names::meant(name) {
             let function = Function { name, kind, size, rank };

@@ -51,6 +51,28 @@ fn names(sites: &Sites) -> Vec<&'static str> {
     names
 }
 
+/// Malloc and calloc call nothing that is probed in a glibc without hooks only, realloc and others do.
+#[test]
+fn leaves() {
+    const CALLOC: &str = "FUNCTION void *calloc(size n, size m) { NOTHING; return room + 7; }";
+    const VERSION: &str = "const char *gnu_get_libc_version(void) { return 0; }";
+    const THREADS: &str = "int pthread_create(void) { return 0; }";
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&[], &[]),
+        (&[THREADS], &[]),
+        (&[VERSION], &[]),
+        (&[VERSION, THREADS], &["calloc", "malloc"]),
+    ];
+    for (more, want) in cases {
+        let source = [&[SOURCE, CALLOC], more].concat().concat();
+        let sites = sites_of(&source, &[]).sites;
+        let mut leaves: Vec<_> =
+            sites.iter().filter(|site| site.is_leaf).map(|site| site.name).collect();
+        leaves.sort_unstable();
+        assert_eq!(leaves, want, "{more:?}");
+    }
+}
+
 /// Each allocator of a file is found, once each what takes a block back; what is no function, and what has no malloc, is not.
 #[test]
 fn families() {
