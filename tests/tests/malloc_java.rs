@@ -100,9 +100,29 @@ fn leaks_of_three_threads() {
             let each = zlib.number("stream_bytes") + zlib.number("bytes");
             assert_eq!(live.bytes, N * each, "{about}");
         }
+        held_by_inflaters(&jdk, &report, &zlib);
         let opener = report.thread_named("inflaters");
         assert_eq!((opener.inflaters, opener.inflaters_live), (N + N / 2, N), "{about}");
     }
+}
+
+/// Streams in use have a window, too: what those that nobody ended hold is told by thread and in all.
+fn held_by_inflaters(jdk: &Jdk, report: &Report, zlib: &Said) {
+    let about = format!("{jdk:?} {}", report.about_malloc());
+    let by_stack =
+        of(report, "malloc-live", "inflaters", &["Blocks.inflaters", "util_zip_Inflater_"]);
+    assert_eq!(by_stack.n, N * (1 + zlib.number("blocks_in_use")), "{about}");
+    if has_zlib_of_the_system(jdk) {
+        let each = zlib.number("stream_bytes") + zlib.number("bytes_in_use");
+        assert_eq!(by_stack.bytes, N * each, "{about}");
+    }
+    let opener = report.thread_named("inflaters").malloc.unwrap();
+    assert_eq!(opener.inflaters_live_bytes, by_stack.bytes, "{about}");
+    // Others in the JVM may have opened some, too.
+    let others: Vec<_> = report.threads().into_iter().filter_map(|it| it.malloc).collect();
+    let sum: u64 = others.iter().map(|malloc| malloc.inflaters_live_bytes).sum();
+    assert_eq!(report.malloc("inflaters_live_bytes"), sum, "{about}");
+    assert!(report.malloc("inflaters_live_blocks") >= by_stack.n, "{about}");
 }
 
 /// What the system's zlib asks for, for each stream.

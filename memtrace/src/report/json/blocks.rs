@@ -8,7 +8,7 @@ use super::super::units;
 use crate::{
     ledger::{Metric, StackBlocks, StackRow, ThreadRow, Trend},
     stacks::StackId,
-    trace::{Malloc, Recording},
+    trace::{Held, Malloc, Recording},
 };
 
 /// Blocks in all.
@@ -35,6 +35,9 @@ pub(super) struct Blocks {
     frees_missed: u64,
     blocks_not_kept: u64,
     freed_by_other_thread: u64,
+    /// Of the live ones, what open Inflaters and Deflaters of Java hold.
+    inflaters_live_blocks: u64,
+    inflaters_live_bytes: u64,
 }
 
 /// Blocks that a thread asked for.
@@ -43,6 +46,8 @@ pub(super) struct BlocksOfThread {
     mallocs: u64,
     malloc_bytes: u64,
     malloc_live_bytes: u64,
+    /// What open Inflaters and Deflaters hold of them.
+    inflaters_live_bytes: u64,
 }
 
 /// Blocks that were asked for at a stack. How they go on is the same for all threads that come there.
@@ -68,6 +73,8 @@ impl Blocks {
         };
         let ledger = &recording.ledger;
         let counts = ledger.blocks();
+        let held = recording.held_by_streams().unwrap_or_default();
+        let of_streams = |of: fn(&Held) -> u64| held.iter().map(of).fold(0, u64::saturating_add);
         Some(Self {
             mode,
             sampled_every_bytes,
@@ -85,16 +92,20 @@ impl Blocks {
             frees_missed: counts.frees_missed,
             blocks_not_kept: counts.not_kept,
             freed_by_other_thread: counts.freed_by_other,
+            inflaters_live_blocks: of_streams(|held| held.blocks),
+            inflaters_live_bytes: of_streams(|held| held.bytes),
         })
     }
 }
 
 impl BlocksOfThread {
-    pub(super) fn of(recording: &Recording, row: &ThreadRow<'_>) -> Option<Self> {
+    /// `held` is what Inflaters and Deflaters hold that the thread asked for.
+    pub(super) fn of(recording: &Recording, row: &ThreadRow<'_>, held: u64) -> Option<Self> {
         recording.malloc.map(|_| Self {
             mallocs: row.blocks.mallocs.rounded(),
             malloc_bytes: row.blocks.malloc_bytes,
             malloc_live_bytes: row.blocks.malloc_live_bytes,
+            inflaters_live_bytes: held,
         })
     }
 }
