@@ -14,6 +14,7 @@ use memtrace_common::{Counter, Kind, Mend, Regs, Tally};
 use crate::{
     counters::{count, count_failed, is_behind},
     emit::{Wake, What, emit, emit_with_stack},
+    maps::MIN_BLOCK_BYTES,
     sampling::{self, rate_bytes},
     task::{Ids, current_ids, regs_of},
     threads::{self, Thread},
@@ -21,6 +22,9 @@ use crate::{
 
 /// No allocator takes so long, but in a process that is stopped meanwhile.
 const MAX_REQUEST_NS: u64 = 1_000_000_000;
+
+/// Blocks that a thread ignores before that is told; the rest is told at its end.
+const MAX_UNTOLD: u64 = 4096;
 
 /// A function of an allocator that a thread is in and that hands out a block.
 #[repr(C)]
@@ -142,6 +146,17 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
         count_failed(kind);
         return 0;
     }
+    let size = size_of(kind, &request.args);
+    if size < MIN_BLOCK_BYTES.load() {
+        if is_realloc(kind) && first != 0 {
+            // What it was before may be a block that was told of.
+            let gone =
+                What { enter_ns: request.enter_ns, ..what(Kind::REALLOC_FROM, ids, request.args) };
+            emit(&gone, Wake::Later);
+        }
+        ignore(thread, ids, size, result);
+        return 0;
+    }
     let is_sampled = rate_bytes() != 0;
     let mut args = request.args;
     if is_sampled {
@@ -153,7 +168,7 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
             // It is told already.
             args[0] = 0;
         }
-        if !is_sample(thread, ids, size_of(kind, &request.args), result) {
+        if !is_sample(thread, ids, size, result) {
             return 0;
         }
     }
@@ -180,6 +195,20 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
         tell_tally(thread, ids.tid);
     }
     0
+}
+
+/// Adds a block up that is too small to be told of.
+#[inline(always)]
+fn ignore(thread: &mut Thread, ids: Ids, size: u64, addr: u64) {
+    if addr == 0 {
+        return;
+    }
+    thread.tally.tgid = u64::from(ids.tgid);
+    thread.tally.blocks += 1;
+    thread.tally.bytes += size;
+    if thread.tally.blocks >= MAX_UNTOLD {
+        tell_tally(thread, ids.tid);
+    }
 }
 
 /// Tells how many blocks a thread got and gave back since that was last told.

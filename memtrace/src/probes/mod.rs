@@ -86,6 +86,8 @@ pub struct Options {
     pub zlib: bool,
     /// Which blocks of allocators are told of.
     pub blocks: Blocks,
+    /// Blocks of fewer bytes are added up by thread, and not told of.
+    pub min_block_bytes: u64,
     /// Whether allocators' probes run empty programs: what the traps alone cost.
     pub bare: bool,
 }
@@ -147,6 +149,7 @@ impl Probes {
             .override_global("KERNEL", &offsets, true)
             .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
             .override_global("MALLOC_RATE_BYTES", &malloc_rate_bytes, true)
+            .override_global("MIN_BLOCK_BYTES", &options.min_block_bytes, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .context("failed to load the kernel side")?;
@@ -305,8 +308,7 @@ impl Probes {
         Ok(sites.len())
     }
 
-    /// What of the threads' blocks has not been told when everything is detached, where only samples are told of one by
-    /// one.
+    /// What of the threads' blocks has not been told when everything is detached, where not all are told of one by one.
     pub fn tallies(&self) -> Vec<(u32, Tally)> {
         let Some(map) = self.ebpf.map("THREADS") else { return Vec::new() };
         let Ok(threads) = aya::maps::HashMap::<_, u32, Thread>::try_from(map) else {

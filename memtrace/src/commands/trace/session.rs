@@ -42,6 +42,8 @@ pub(super) struct Session {
     java_frames: bool,
     /// How calls of allocators are traced, if they are to be and none was found yet.
     malloc: Option<Malloc>,
+    /// Blocks of fewer bytes are ignored.
+    min_size: Option<u64>,
     meaning: Meaning,
     window: Window<Timed>,
     records: Records,
@@ -75,6 +77,7 @@ impl Session {
                 Blocks::All => Some(Malloc::Exact),
                 Blocks::Samples { mean_bytes } => Some(Malloc::Sampled { mean_bytes }),
             },
+            min_size: args.min_size.filter(|&bytes| bytes > 0),
             meaning: Meaning::default(),
             window: Window::new(),
             records,
@@ -129,6 +132,7 @@ impl Session {
             && let Some(malloc) = self.malloc.take()
         {
             self.put(Record::Malloc(malloc));
+            self.min_size.into_iter().for_each(|bytes| self.put(Record::MinSize(bytes)));
         }
         let notes = self.processes.probes.take_notes_on_allocators();
         notes.into_iter().for_each(|note| self.note(note));

@@ -17,6 +17,8 @@ pub(super) struct Blocks {
     mode: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sampled_every_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    min_size_bytes: Option<u64>,
     allocations: u64,
     allocated_bytes: u64,
     /// Where blocks are sampled; else calls of `free` are among the events.
@@ -29,7 +31,13 @@ pub(super) struct Blocks {
     live_bytes_error: Option<u64>,
     peak_live_bytes: u64,
     peak_seconds: f64,
-    freed_before: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freed_before: Option<u64>,
+    /// Where small blocks are ignored it can't be told which of the two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freed_before_or_ignored: Option<u64>,
+    #[serde(flatten)]
+    ignored: Option<Ignored>,
     freed_inherited: u64,
     frees_unknown: u64,
     frees_missed: u64,
@@ -40,6 +48,13 @@ pub(super) struct Blocks {
     inflaters_live_bytes: u64,
 }
 
+/// Blocks that were too small to be told of.
+#[derive(Serialize)]
+struct Ignored {
+    ignored_blocks: u64,
+    ignored_bytes: u64,
+}
+
 /// Blocks that a thread asked for.
 #[derive(Serialize)]
 pub(super) struct BlocksOfThread {
@@ -48,6 +63,8 @@ pub(super) struct BlocksOfThread {
     malloc_live_bytes: u64,
     /// What open Inflaters and Deflaters hold of them.
     inflaters_live_bytes: u64,
+    #[serde(flatten)]
+    ignored: Option<Ignored>,
 }
 
 /// Blocks that were asked for at a stack. How they go on is the same for all threads that come there.
@@ -72,12 +89,13 @@ impl Blocks {
             Malloc::Sampled { mean_bytes } => ("sampled", Some(mean_bytes)),
         };
         let ledger = &recording.ledger;
-        let counts = ledger.blocks();
+        let (counts, min_size) = (ledger.blocks(), recording.min_size);
         let held = recording.held_by_streams().unwrap_or_default();
         let of_streams = |of: fn(&Held) -> u64| held.iter().map(of).fold(0, u64::saturating_add);
         Some(Self {
             mode,
             sampled_every_bytes,
+            min_size_bytes: min_size,
             allocations: counts.allocations,
             allocated_bytes: counts.allocated_bytes,
             given_back: sampled_every_bytes.map(|_| counts.given_back),
@@ -86,7 +104,12 @@ impl Blocks {
             live_bytes_error: counts.error_bytes,
             peak_live_bytes: counts.peak_bytes,
             peak_seconds: units::seconds(ledger.since_start_ns(counts.peak_ns)),
-            freed_before: counts.freed_before,
+            freed_before: min_size.is_none().then_some(counts.freed_before),
+            freed_before_or_ignored: min_size.map(|_| counts.freed_before),
+            ignored: min_size.map(|_| Ignored {
+                ignored_blocks: counts.ignored,
+                ignored_bytes: counts.ignored_bytes,
+            }),
             freed_inherited: counts.freed_inherited,
             frees_unknown: counts.frees_unknown,
             frees_missed: counts.frees_missed,
@@ -106,6 +129,10 @@ impl BlocksOfThread {
             malloc_bytes: row.blocks.malloc_bytes,
             malloc_live_bytes: row.blocks.malloc_live_bytes,
             inflaters_live_bytes: held,
+            ignored: recording.min_size.map(|_| Ignored {
+                ignored_blocks: row.thread.ignored,
+                ignored_bytes: row.thread.ignored_bytes,
+            }),
         })
     }
 }
