@@ -189,7 +189,7 @@ shared! {
 }
 
 /// What the kernel side remembers of a thread; it begins with its [`Tally`].
-pub const THREAD_BYTES: usize = 344;
+pub const THREAD_BYTES: usize = 376;
 
 shared! {
     /// A thread's name as the kernel has it, filled up with zeros.

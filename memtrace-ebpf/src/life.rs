@@ -11,7 +11,7 @@ use memtrace_common::{Counter, Kind, Mend, Regs, TargetFlags};
 use crate::{
     counters::count,
     emit::{Wake, What, emit},
-    malloc::tell_tally,
+    malloc::{NO_FREE, tell_tally},
     maps::{KERNEL, TARGETS, target},
     task::{Ids, current_ids, current_task, field},
     threads,
@@ -60,6 +60,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     if let Some(thread) = threads::get(ids.tid) {
         thread.forget_stack();
         thread.request.forget();
+        thread.last_free = NO_FREE;
     }
     debug!(&ctx, "exec: {}", ids.tgid);
     emit(&life(Kind::EXEC, ids, [old_tid as u64, 0, 0, 0, 0]), Wake::Now);

@@ -81,6 +81,38 @@ impl Request {
     }
 }
 
+/// A call of a function that takes a block back.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct LastFree {
+    /// The block; 0 if it was handed out again.
+    addr: u64,
+    /// Where the return address was.
+    slot: u64,
+    /// Where it was probed, and where the innermost of those that it handed the block on to.
+    ip: u64,
+    inner_ip: u64,
+}
+
+/// A thread that gave nothing back yet.
+pub(crate) const NO_FREE: LastFree = LastFree { addr: 0, slot: 0, ip: 0, inner_ip: 0 };
+
+impl LastFree {
+    /// Whether a call with the block `addr` whose return address is at `slot`, and which is probed at `ip`, was made by this
+    /// one, or is its last act; if so it is a part of this one.
+    ///
+    /// Whether this one has returned is not known. But no two functions take back one block, unless one of them is made of
+    /// the other.
+    #[inline(always)]
+    fn contains(&mut self, addr: u64, slot: u64, ip: u64) -> bool {
+        if addr != self.addr || slot > self.slot || ip == self.ip || ip == self.inner_ip {
+            return false;
+        }
+        self.inner_ip = ip;
+        true
+    }
+}
+
 /// Entry of a function that hands out blocks. The cookie is its `Kind`.
 #[uprobe]
 pub fn block_wanted(ctx: ProbeContext) -> u32 {
@@ -139,6 +171,9 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
     let kind = Kind(request.kind as u32);
     let [first, second, third] = request.args;
     let result = result_of(kind, regs, first);
+    if result == thread.last_free.addr {
+        thread.last_free.addr = 0;
+    }
     if result == 0 && !gives_back(kind, second, third) {
         if request.was_sample != 0 {
             sampling::remember(ids, first);
@@ -286,8 +321,15 @@ pub fn block_given_back(ctx: ProbeContext) -> u32 {
     if regs.rdi == 0 || known.as_deref().is_some_and(|it| it.request.contains(regs.rsp)) {
         return 0;
     }
+    let mut thread = known.or_else(|| threads::get_or_try_add(ids.tid));
+    if let Some(thread) = &mut thread {
+        if thread.last_free.contains(regs.rdi, regs.rsp, regs.rip) {
+            return 0;
+        }
+        thread.last_free = LastFree { addr: regs.rdi, slot: regs.rsp, ip: regs.rip, inner_ip: 0 };
+    }
     if rate_bytes() != 0 {
-        if let Some(thread) = known.or_else(|| threads::get_or_try_add(ids.tid)) {
+        if let Some(thread) = thread {
             thread.tally.tgid = u64::from(ids.tgid);
             thread.tally.given_back += 1;
         }
