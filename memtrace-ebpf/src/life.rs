@@ -11,8 +11,9 @@ use memtrace_common::{Counter, Kind, Mend, Regs, TargetFlags};
 use crate::{
     counters::count,
     emit::{Wake, What, emit},
-    malloc::tell_tally,
+    frees::NO_FREE,
     maps::{KERNEL, TARGETS, target},
+    tallies::tell_tally,
     task::{Ids, current_ids, current_task, field},
     threads,
 };
@@ -60,6 +61,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
     if let Some(thread) = threads::get(ids.tid) {
         thread.forget_stack();
         thread.request.forget();
+        thread.last_free = NO_FREE;
     }
     debug!(&ctx, "exec: {}", ids.tgid);
     emit(&life(Kind::EXEC, ids, [old_tid as u64, 0, 0, 0, 0]), Wake::Now);

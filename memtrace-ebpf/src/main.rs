@@ -7,9 +7,11 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod allocators;
 mod copy;
 mod counters;
 mod emit;
+mod frees;
 mod life;
 mod malloc;
 mod maps;
@@ -19,6 +21,7 @@ mod registers;
 mod sampling;
 mod shadow;
 mod syscalls;
+mod tallies;
 mod task;
 mod threads;
 mod traps;

@@ -1,25 +1,20 @@
-//! Blocks of an allocator: handed out, with the address that the call returned, and given back.
+//! Blocks of an allocator that are handed out, with the address that the call returned.
 //!
 //! What an allocator's function calls of its own kind, in the same allocator or in another, is a part of the outer call.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
-    EbpfContext,
     bindings::pt_regs,
-    helpers::{
-        bpf_ktime_get_ns, bpf_probe_read_user,
-        generated::{bpf_get_attach_cookie, bpf_get_func_ip},
-    },
-    macros::{uprobe, uretprobe},
-    programs::{ProbeContext, RetProbeContext},
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_user},
 };
-use memtrace_common::{COOKIE_LEAF, Counter, Kind, Mend, Regs, Tally};
+use memtrace_common::{Counter, Kind, Mend, Regs};
 
 use crate::{
+    allocators::{Cookie, what},
     counters::{count, count_failed, is_behind},
     emit::{Wake, What, emit, emit_with_stack},
+    maps::MIN_BLOCK_BYTES,
     sampling::{self, rate_bytes},
+    tallies::{ignore, is_sample, tell_tally},
     task::{Ids, current_ids, regs_of},
     threads::{self, Thread},
 };
@@ -62,7 +57,7 @@ impl Request {
     /// One that was left by a jump or by an exception would contain all that comes: where its return address stands again
     /// as it was, or it takes longer than any, it is not under way.
     #[inline(always)]
-    fn contains(&self, slot: u64) -> bool {
+    pub(crate) fn contains(&self, slot: u64) -> bool {
         if self.kind == 0 || slot > self.mend.slot {
             return false;
         }
@@ -85,54 +80,9 @@ impl Request {
     }
 }
 
-/// Entry of a function that hands out blocks.
-#[uprobe]
-pub fn block_wanted(ctx: ProbeContext) -> u32 {
-    wanted(ctx.regs, cookie(ctx.as_ptr()));
-    0
-}
-
-/// Its return.
-#[uretprobe]
-pub fn block_got(ctx: RetProbeContext) -> u32 {
-    got(ctx.regs);
-    0
-}
-
-/// A function that takes a block back.
-#[uprobe]
-pub fn block_given_back(ctx: ProbeContext) -> u32 {
-    given_back(ctx.regs, cookie(ctx.as_ptr()));
-    0
-}
-
-/// Entry and return of a function that hands out blocks, entry of one that takes them back: one program for all, where the
-/// kernel asks it at the entry whether the return is to be seen (since Linux 6.13).
-// The macro's programs return 0 whatever they are told to.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "uprobe")]
-pub extern "C" fn block_session(ctx: *mut c_void) -> i32 {
-    let regs: *const pt_regs = ctx.cast();
-    // The helper tells the probed instruction at the return, too.
-    // SAFETY: the context is a probe's, and the kernel's saved registers.
-    if unsafe { bpf_get_func_ip(ctx) != (*regs).rip } {
-        got(regs);
-        return RETURN_UNSEEN;
-    }
-    let cookie = cookie(ctx);
-    if cookie.kind.0 == Kind::FREE.0 {
-        given_back(regs, cookie);
-        return RETURN_UNSEEN;
-    }
-    if wanted(regs, cookie) { 0 } else { RETURN_UNSEEN }
-}
-
-/// What an entry returns whose call's return the kernel need not trap; what a return returns does not matter.
-const RETURN_UNSEEN: i32 = 1;
-
 /// Takes note of a request for a block; tells whether its result is wanted.
 #[inline(always)]
-fn wanted(regs: *const pt_regs, cookie: Cookie) -> bool {
+pub(crate) fn wanted(regs: *const pt_regs, cookie: Cookie) -> bool {
     let ids = current_ids();
     let known = threads::get(ids.tid);
     let Cookie { kind, tgid, .. } = cookie;
@@ -151,8 +101,10 @@ fn wanted(regs: *const pt_regs, cookie: Cookie) -> bool {
     }
     let args = [regs.rdi, regs.rsi, regs.rdx];
     let is_sampled = rate_bytes() != 0;
-    if is_sampled && cookie.is_leaf && !is_sample(thread, ids, size_of(kind, &args)) {
+    if cookie.is_leaf && is_done(thread, ids, size_of(kind, &args)) {
         thread.request.kind = 0;
+        // It may be this block.
+        thread.last_free.addr = 0;
         return false;
     }
     // SAFETY: the helper checks the address.
@@ -177,9 +129,22 @@ fn wanted(regs: *const pt_regs, cookie: Cookie) -> bool {
     true
 }
 
+/// Adds up a request for a block that is not to be told of, if it is none: then its result does not matter.
+#[inline(always)]
+fn is_done(thread: &mut Thread, ids: Ids, size: u64) -> bool {
+    if rate_bytes() != 0 {
+        return !is_sample(thread, ids, size);
+    }
+    let is_ignored = size < MIN_BLOCK_BYTES.load();
+    if is_ignored {
+        ignore(thread, ids, size);
+    }
+    is_ignored
+}
+
 /// The request's return: the event is told as it was at the entry, with the result.
 #[inline(always)]
-fn got(regs: *const pt_regs) {
+pub(crate) fn got(regs: *const pt_regs) {
     let ids = current_ids();
     // Only threads of traced processes are there.
     let Some(thread) = threads::get(ids.tid) else { return };
@@ -195,6 +160,9 @@ fn got(regs: *const pt_regs) {
     let [first, second, third] = request.args;
     let size = size_of(kind, &request.args);
     let result = result_of(kind, regs, first);
+    if result == thread.last_free.addr {
+        thread.last_free.addr = 0;
+    }
     if result == 0 && !gives_back(kind, second, third) {
         if request.was_sample != 0 {
             sampling::remember(ids, first);
@@ -204,6 +172,18 @@ fn got(regs: *const pt_regs) {
             thread.tally.bytes -= size;
         }
         count_failed(kind);
+        return;
+    }
+    if size < MIN_BLOCK_BYTES.load() {
+        if is_realloc(kind) && first != 0 {
+            // What it was before may be a block that was told of.
+            let gone =
+                What { enter_ns: request.enter_ns, ..what(Kind::REALLOC_FROM, ids, request.args) };
+            emit(&gone, Wake::Later);
+        }
+        if result != 0 {
+            ignore(thread, ids, size);
+        }
         return;
     }
     let is_sampled = rate_bytes() != 0;
@@ -246,28 +226,6 @@ fn got(regs: *const pt_regs) {
     }
 }
 
-/// Tells how many blocks a thread got and gave back since that was last told.
-#[inline(always)]
-pub(crate) fn tell_tally(thread: &mut Thread, tid: u32) {
-    let Tally { blocks, bytes, given_back, tgid } = thread.tally;
-    if tgid == 0 {
-        return;
-    }
-    let ids = Ids { tgid: tgid as u32, tid };
-    if emit(&what(Kind::TALLY, ids, [blocks, bytes, given_back]), Wake::Later) {
-        thread.tally = Tally { blocks: 0, bytes: 0, given_back: 0, tgid: 0 };
-    }
-}
-
-/// Adds a block of `size` bytes up, and tells whether it is one of those that are told of.
-#[inline(always)]
-fn is_sample(thread: &mut Thread, ids: Ids, size: u64) -> bool {
-    thread.tally.tgid = u64::from(ids.tgid);
-    thread.tally.blocks += 1;
-    thread.tally.bytes += size;
-    sampling::is_due(thread, size)
-}
-
 #[inline(always)]
 fn is_realloc(kind: Kind) -> bool {
     kind.0 == Kind::REALLOC.0 || kind.0 == Kind::REALLOCARRAY.0
@@ -286,46 +244,6 @@ fn size_of(kind: Kind, args: &[u64; 3]) -> u64 {
         Kind::PVALLOC => first.wrapping_add(4095) & !4095,
         _ => first,
     }
-}
-
-#[inline(always)]
-fn what(kind: Kind, ids: Ids, [first, second, third]: [u64; 3]) -> What {
-    // SAFETY: the helper has no preconditions.
-    let now_ns = unsafe { bpf_ktime_get_ns() };
-    What {
-        kind,
-        ids,
-        enter_ns: now_ns,
-        exit_ns: now_ns,
-        args: [first, second, third, 0, 0],
-        result: 0,
-        regs: Regs::default(),
-        own_mend: Mend::default(),
-    }
-}
-
-#[inline(always)]
-fn given_back(regs: *const pt_regs, cookie: Cookie) {
-    let ids = current_ids();
-    let known = threads::get(ids.tid);
-    if cookie.tgid != ids.tgid || !threads::is_wanted(known.as_deref(), ids.tgid) {
-        return;
-    }
-    // SAFETY: the context is the kernel's saved registers.
-    let regs = unsafe { &*regs };
-    if regs.rdi == 0 || known.as_deref().is_some_and(|it| it.request.contains(regs.rsp)) {
-        return;
-    }
-    if rate_bytes() != 0 {
-        if let Some(thread) = known.or_else(|| threads::get_or_try_add(ids.tid)) {
-            thread.tally.tgid = u64::from(ids.tgid);
-            thread.tally.given_back += 1;
-        }
-        if !sampling::forget(ids, regs.rdi) {
-            return;
-        }
-    }
-    emit(&what(cookie.kind, ids, [regs.rdi, 0, 0]), Wake::Later);
 }
 
 /// The block that a function of `kind` returns; `posix_memalign` returns a status, and the block at `place`.
@@ -348,26 +266,5 @@ fn gives_back(kind: Kind, second: u64, third: u64) -> bool {
         Kind::REALLOC => second == 0,
         Kind::REALLOCARRAY => second == 0 || third == 0,
         _ => false,
-    }
-}
-
-/// What a probe was attached for.
-struct Cookie {
-    kind: Kind,
-    /// Whether no other function that is probed is called from inside this one.
-    is_leaf: bool,
-    /// A child that has its parent's memory until its exec traps at its parent's probes, and the parent at the child's.
-    tgid: u32,
-}
-
-#[inline(always)]
-fn cookie(ctx: *mut c_void) -> Cookie {
-    // SAFETY: the context is a probe's.
-    let cookie = unsafe { bpf_get_attach_cookie(ctx) };
-    let low = cookie as u32;
-    Cookie {
-        kind: Kind(low & !COOKIE_LEAF),
-        is_leaf: low & COOKIE_LEAF != 0,
-        tgid: (cookie >> 32) as u32,
     }
 }

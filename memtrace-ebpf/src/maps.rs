@@ -45,6 +45,10 @@ pub(crate) static WAKE_AT_BYTES: Global<u64> = Global::new(2 << 20);
 #[unsafe(no_mangle)]
 pub(crate) static MALLOC_RATE_BYTES: Global<u64> = Global::new(0);
 
+/// Blocks of fewer bytes are added up by thread, and not told of; 0 if all are.
+#[unsafe(no_mangle)]
+pub(crate) static MIN_BLOCK_BYTES: Global<u64> = Global::new(0);
+
 /// Whether `tgid` is traced.
 #[inline(always)]
 pub(crate) fn target(tgid: u32) -> Option<TargetFlags> {

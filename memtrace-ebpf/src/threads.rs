@@ -7,6 +7,7 @@ use memtrace_common::{Counter, MAX_MENDS, Mend, THREAD_BYTES, Tally};
 
 use crate::{
     counters::{count, is_on},
+    frees::{LastFree, NO_FREE},
     malloc::{NO_REQUEST, Request},
     maps::target,
     nesting::{self, Nesting},
@@ -32,6 +33,8 @@ pub(crate) struct Thread {
     pub(crate) nesting: Nesting,
     /// The function of an allocator that it is in.
     pub(crate) request: Request,
+    /// What it gave back last.
+    pub(crate) last_free: LastFree,
 }
 
 #[map]
@@ -49,6 +52,7 @@ static NEW: Thread = Thread {
     fs_base: 0,
     nesting: nesting::EMPTY,
     request: NO_REQUEST,
+    last_free: NO_FREE,
 };
 
 impl Thread {

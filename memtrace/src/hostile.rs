@@ -8,6 +8,8 @@ use std::{
     cell::{Cell, RefCell},
     fs::File,
     ops::ControlFlow,
+    os::fd::AsRawFd,
+    path::PathBuf,
     rc::Rc,
 };
 
@@ -19,9 +21,10 @@ use crate::{
         Unreadable, Vm, thread_dump,
     },
     ledger::Metric,
+    probes::Probes,
     report::{escape, flamegraph, folded, json, text_by},
     stacks,
-    target::{elf_parts, maps},
+    target::{Library, elf_parts, maps},
     trace::{self, Recording},
 };
 
@@ -32,6 +35,9 @@ const MAX_WALKS: usize = 64;
 const MAX_FRAMES: usize = 1024;
 /// Places of an ELF file that are looked at.
 const MAX_PLACES: usize = 512;
+/// Functions of a file's allocators that are probed, and bytes of a function up to its probe.
+const MAX_FUNCTIONS: usize = 128;
+const MAX_FUNCTION_BYTES: u64 = 16 << 10;
 /// Records of a trace that are applied: what they come to is for `memtrace report` to limit.
 const MAX_RECORDS: u64 = 10_000;
 
@@ -189,6 +195,19 @@ pub fn elf(file: &File) {
         let places = (0..bytes.len() as u64).step_by(step).chain(led).take(2 * MAX_PLACES);
         stacks::look_through(&bytes, places);
     }
+}
+
+/// Looks for allocators in a file with code, as is done before a process is probed; tells how many functions there are.
+pub fn allocators(file: &File) -> usize {
+    let link = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let library = Library::open(&link).expect("an open file can be opened once more");
+    let Ok(functions) = Probes::allocator_functions(&library) else { return 0 };
+    assert!(functions.len() <= MAX_FUNCTIONS, "{} functions", functions.len());
+    for function in &functions {
+        assert!(function.offset < MAX_FUNCTION_BYTES, "{function:?}");
+        assert_printable(&function.name);
+    }
+    functions.len()
 }
 
 /// Reads a file as a trace and writes every form of report.

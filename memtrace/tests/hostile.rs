@@ -162,12 +162,51 @@ fn file_of(bytes: &[u8]) -> File {
     file
 }
 
+/// The machine's C library.
+fn libc() -> Vec<u8> {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let libc = maps.lines().find(|line| line.contains("/libc.so")).unwrap();
+    fs::read(libc.split_ascii_whitespace().last().unwrap()).unwrap()
+}
+
+/// The same with damage to headers, symbols, names, linkage or code: the finder of allocators goes by all of these.
+#[test]
+fn allocators() {
+    use object::{Object, ObjectSection, ObjectSymbol};
+    let libc = libc();
+    let parts = {
+        let elf = object::File::parse(&*libc).unwrap();
+        let malloc = elf.dynamic_symbols().find(|it| it.name() == Ok("malloc")).unwrap().address();
+        let text = elf.section_by_name(".text").unwrap();
+        let (start, _) = text.file_range().unwrap();
+        let code = (start + malloc - text.address(), 64 << 10);
+        let sections = [".dynsym", ".dynstr", ".rela.plt", ".rela.dyn", ".plt", ".dynamic"];
+        let sections = sections.iter().filter_map(|name| elf.section_by_name(name)?.file_range());
+        let headers = [(0, 4096), (libc.len() as u64 - 4096, 4096)];
+        headers.into_iter().chain([code]).chain(sections).collect::<Vec<_>>()
+    };
+    assert!(parts.len() >= 7, "only {} parts", parts.len());
+    assert!(hostile::allocators(&file_of(&libc)) > 8);
+    let n_found = Cell::new(0);
+    for_all(400, &(0..parts.len(), damage()), |(which, changes)| {
+        let (start, len) = (parts[which].0 as usize, parts[which].1 as usize);
+        let mut bytes = libc.clone();
+        let mut part = bytes[start..start + len].to_vec();
+        Damage(&changes).of_bytes(&mut part);
+        bytes[start..start + part.len()].copy_from_slice(&part);
+        n_found.set(n_found.get() + usize::from(hostile::allocators(&file_of(&bytes)) > 0));
+        hostile::allocators(&file_of(&changes));
+        bytes.truncate(start + part.len());
+        hostile::allocators(&file_of(&bytes));
+    });
+    // Damage that hides everything would try nothing.
+    assert!((50..400).contains(&n_found.get()), "{n_found:?} files had an allocator yet");
+}
+
 /// Libraries of the machine with damage anywhere, and only in the unwind information.
 #[test]
 fn elf() {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let libc = maps.lines().find(|line| line.contains("/libc.so")).unwrap();
-    let libc = fs::read(libc.split_ascii_whitespace().last().unwrap()).unwrap();
+    let libc = libc();
     let frames = {
         use object::{Object, ObjectSection};
         let elf = object::File::parse(&*libc).unwrap();

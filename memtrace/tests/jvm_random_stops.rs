@@ -1,4 +1,5 @@
-//! A JVM stopped anywhere: what its worker's stack is said to be must be a path of the program's call tree.
+//! A JVM stopped anywhere: what its worker's stack is said to be must be a path of the program's call tree. And one that
+//! is stopped at each instruction of a piece of code: its caller is the one that was seen to call.
 
 #![expect(dead_code, reason = "the shared module also has what other tests need")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -10,56 +11,29 @@ use std::{
     time::{Duration, Instant},
 };
 
+use iced_x86::{Decoder, Instruction, Mnemonic};
 use memtrace::{
     jvm::{
         Certainty, FrameKey, InterpreterRegisters, JavaCode, JavaFrame, JvmThread, LiveMemory,
-        Memory, NoStep, Registers, Vm, libjvm,
+        Memory, NoStep, Registers, Step, Vm, libjvm,
     },
     target::maps,
 };
 
 mod jvm;
+#[path = "jvm/stopped.rs"]
+mod stopped;
 
-use jvm::{Jvm, jdks};
+use jvm::{Jvm, is_root_or_skipped, jdks};
+use stopped::Stopped;
 
 const STOPS: usize = 1500;
+/// Pieces of code that are stepped through, instructions of one, and instructions in a row outside of Java's code.
+const PIECES: usize = 100;
+const PIECE: usize = 600;
+const MAX_OUTSIDE: usize = 50;
 /// Frames of a stack; the tree has 9 levels of 2 methods each.
 const MAX_FRAMES: usize = 200;
-
-/// A thread that is stopped until this is dropped.
-struct Stopped {
-    tid: libc::pid_t,
-    regs: libc::user_regs_struct,
-}
-
-impl Stopped {
-    fn new(tid: u32) -> Self {
-        let tid = tid.cast_signed();
-        let request = |request, data: *mut libc::c_void| {
-            // SAFETY: `data` is null or room for the registers, which is what these requests want.
-            let result =
-                unsafe { libc::ptrace(request, tid, std::ptr::null_mut::<libc::c_void>(), data) };
-            assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-        };
-        request(libc::PTRACE_SEIZE, std::ptr::null_mut());
-        request(libc::PTRACE_INTERRUPT, std::ptr::null_mut());
-        let mut status = 0;
-        // SAFETY: `status` is a number that is written to.
-        assert_eq!(unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL) }, tid);
-        // SAFETY: the structure consists of numbers.
-        let mut regs: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-        request(libc::PTRACE_GETREGS, (&raw mut regs).cast());
-        Self { tid, regs }
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        let none = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: takes no memory.
-        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.tid, none, none) };
-    }
-}
 
 /// What came of the stops.
 #[derive(Debug, Default)]
@@ -83,19 +57,37 @@ struct Walker {
     is_exact: bool,
     /// The steps of the last walk.
     trace: Vec<String>,
+    /// Its first one, if that was possible from generated code.
+    first: Option<Step>,
 }
 
 impl Walker {
+    /// A walker of the JVM `pid`, and the thread whose call tree is known.
+    fn new(pid: u32) -> (Self, JvmThread) {
+        let memory = Rc::new(LiveMemory::new(pid));
+        let start = libjvm(&maps::read(pid).unwrap()).unwrap();
+        let mut vm = Vm::open(memory.clone(), start).unwrap();
+        let code = JavaCode::new(&vm).unwrap();
+        let threads = vm.java_threads().unwrap();
+        let worker = threads.into_iter().find(|thread| thread.name == "worker").unwrap();
+        let (start, seen, trace) = (Instant::now(), Seen::default(), Vec::new());
+        (Self { memory, vm, code, start, seen, is_exact: true, trace, first: None }, worker)
+    }
+
     fn now_ns(&self) -> u64 {
         self.start.elapsed().as_nanos() as u64
     }
 
-    /// The stack of the stopped worker, innermost first; `None` where the thread has left Java without a trace.
-    fn walk(&mut self, thread: &JvmThread) -> Option<Result<Vec<JavaFrame>, NoStep>> {
-        let stopped = Stopped::new(thread.nid);
+    /// The stack of the worker, which is stopped with `regs`, innermost first; `None` where the thread has left Java
+    /// without a trace.
+    fn walk(
+        &mut self,
+        thread: &JvmThread,
+        regs: &libc::user_regs_struct,
+    ) -> Option<Result<Vec<JavaFrame>, NoStep>> {
         self.trace.clear();
+        self.first = None;
         self.memory.forget();
-        let regs = stopped.regs;
         let at = Registers { pc: regs.rip, sp: regs.rsp, fp: regs.rbp };
         let (time_ns, memory) = (self.now_ns(), self.memory.clone());
         let stack = |address: u64| memory.u64(address).ok();
@@ -105,6 +97,7 @@ impl Walker {
             let interpreter = InterpreterRegisters { rbx: regs.rbx, r13: regs.r13 };
             match self.code.step_interrupted(at, interpreter, time_ns, &stack) {
                 Ok(step) => {
+                    self.first = Some(step);
                     certainty = step.certainty;
                     self.trace.push(format!("{at:x?} {step:x?} {:?}", self.code.label(step.frame)));
                     // What is inlined at an instruction between two described ones is not known exactly.
@@ -161,21 +154,8 @@ fn is_path(frames: &[JavaFrame]) -> bool {
 fn stop_often(jdk: &Path, options: &[&str]) {
     let jvm = Jvm::start_program(jdk, options, "JvmCallTree");
     let what = format!("{} {options:?}", jdk.display());
-    let memory = Rc::new(LiveMemory::new(jvm.pid));
-    let start = libjvm(&maps::read(jvm.pid).unwrap()).unwrap();
-    let vm = Vm::open(memory.clone(), start).unwrap();
-    let code = JavaCode::new(&vm).unwrap();
-    let mut walker = Walker {
-        memory,
-        vm,
-        code,
-        start: Instant::now(),
-        seen: Seen::default(),
-        is_exact: true,
-        trace: Vec::new(),
-    };
-    let threads = walker.vm.java_threads().unwrap();
-    let worker = threads.iter().find(|thread| thread.name == "worker").unwrap();
+    let (mut walker, worker) = Walker::new(jvm.pid);
+    let worker = &worker;
     let (mut changes, mut worst) = (0, Duration::ZERO);
     for n in 0..STOPS {
         if n % 50 == 0 {
@@ -185,7 +165,10 @@ fn stop_often(jdk: &Path, options: &[&str]) {
             changes += seen.n_new + seen.gone.len();
             worst = worst.max(before.elapsed());
         }
-        match walker.walk(worker) {
+        let stopped = Stopped::new(worker.nid);
+        let walked = walker.walk(worker, &stopped.regs);
+        drop(stopped);
+        match walked {
             Some(Ok(frames)) if is_path(&frames) => {}
             Some(Ok(frames)) => {
                 let steps = &walker.trace[..walker.trace.len().min(3)];
@@ -208,6 +191,122 @@ fn stop_often(jdk: &Path, options: &[&str]) {
     assert!(wrong * 100 < in_java + in_native, "{what}: {wrong} wrong");
     // The first compiler leaves a fifth of the time to stubs, and what was interrupted there is never sure.
     assert!(approximate * 3 < in_java + in_native, "{what}: {approximate} approximate");
+}
+
+/// A call that was seen: the slot that its return address lies in, that address and the caller's frame pointer.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    slot: u64,
+    caller: Option<(u64, u64)>,
+}
+
+/// The calls that a thread made while it was stepped through and has not returned from.
+#[derive(Debug, Default)]
+struct Calls(Vec<Call>);
+
+impl Calls {
+    /// Takes in that `instruction` was executed, after which the registers are `regs`.
+    fn apply(&mut self, instruction: &Instruction, regs: &libc::user_regs_struct) {
+        let sp = regs.rsp;
+        match instruction.mnemonic() {
+            Mnemonic::Call => {
+                self.0.push(Call { slot: sp, caller: Some((instruction.next_ip(), regs.rbp)) });
+            }
+            Mnemonic::Ret => drop(self.0.pop_if(|call| call.slot < sp)),
+            // An adapter takes the return address off and puts it elsewhere: from here on it is not known.
+            _ => {
+                if let Some(call) = self.0.last_mut().filter(|call| call.slot < sp) {
+                    call.caller = None;
+                }
+            }
+        }
+        while self.0.last().is_some_and(|call| call.caller.is_some() && call.slot < sp) {
+            self.0.pop();
+        }
+    }
+}
+
+/// What came of the instructions that were stepped through.
+#[derive(Debug, Default)]
+struct Stepped {
+    exact: usize,
+    approximate_in_stubs: usize,
+    approximate: usize,
+    wrong: Vec<String>,
+}
+
+impl Stepped {
+    fn check(&mut self, walker: &Walker, at: u64, call: Option<&Call>) {
+        let Some((pc, fp)) = call.and_then(|call| call.caller) else { return };
+        match walker.first {
+            // The interpreter calls itself within one frame.
+            Some(Step { frame: FrameKey::Interpreted { .. } | FrameKey::Unreadable, .. }) => {}
+            Some(Step { frame: FrameKey::Stub(_), certainty: Certainty::Approximate, .. }) => {
+                self.approximate_in_stubs += 1;
+            }
+            Some(Step { certainty: Certainty::Approximate, .. }) | None => self.approximate += 1,
+            Some(step) if step.caller.pc == pc && step.caller.fp == fp => self.exact += 1,
+            Some(step) => {
+                let code = walker.memory.bytes(at - 16, 32);
+                let trace = walker.trace.first();
+                self.wrong.push(format!("{pc:#x} {fp:#x}: {step:x?} {trace:?} {code:02x?}"));
+            }
+        }
+    }
+}
+
+/// Goes through the worker's code instruction by instruction, a piece here and there: at each one a caller that is
+/// called exact must be the one that was seen to call.
+fn step_through(jdk: &Path, options: &[&str]) {
+    let jvm = Jvm::start_program(jdk, options, "JvmCallTree");
+    let what = format!("{} {options:?}", jdk.display());
+    let (mut walker, worker) = Walker::new(jvm.pid);
+    let mut stepped = Stepped::default();
+    for n in 0..PIECES {
+        let now_ns = walker.now_ns();
+        walker.code.observe(now_ns).unwrap();
+        let mut stopped = Stopped::new(worker.nid);
+        let (mut calls, mut n_outside) = (Calls::default(), 0);
+        for _ in 0..PIECE {
+            let at = stopped.regs;
+            let is_inside = walker.code.contains(at.rip);
+            n_outside = if is_inside { 0 } else { n_outside + 1 };
+            if is_inside {
+                let _ = walker.walk(&worker, &at);
+                stepped.check(&walker, at.rip, calls.0.last());
+            }
+            let bytes = walker.memory.bytes(at.rip, 16).unwrap();
+            let instruction = Decoder::with_ip(64, &bytes, at.rip, 0).decode();
+            // It would save the flag that makes the thread step.
+            let saves_flags = instruction.mnemonic() == Mnemonic::Pushfq;
+            if n_outside > MAX_OUTSIDE || saves_flags || stopped.step().is_none() {
+                break;
+            }
+            calls.apply(&instruction, &stopped.regs);
+        }
+        drop(stopped);
+        std::thread::sleep(Duration::from_micros(700 + n as u64 % 13 * 100));
+    }
+    let Stepped { exact, approximate_in_stubs, approximate, wrong } = stepped;
+    let _ = writeln!(
+        std::io::stderr(),
+        "{what}: {exact} instructions exact, {approximate} approximate, in stubs {approximate_in_stubs}"
+    );
+    assert!(wrong.is_empty(), "{what}: {} wrong: {:#?}", wrong.len(), &wrong[..wrong.len().min(9)]);
+    assert!(exact > PIECES * 10, "{what}: only {exact} instructions");
+    assert!(approximate * 200 < exact, "{what}: {approximate} approximate, {exact} exact");
+}
+
+/// By both compilers, and by the first one only.
+#[test]
+fn instruction_by_instruction() {
+    if !is_root_or_skipped("instruction_by_instruction") {
+        return;
+    }
+    for jdk in jdks() {
+        step_through(&jdk, &[]);
+        step_through(&jdk, &["-XX:TieredStopAtLevel=1"]);
+    }
 }
 
 /// Stops are at random: with `cargo xtask test --all` only, for one stop in ten thousand has found something yet.

@@ -99,6 +99,13 @@ const FIXTURES: &[Fixture] = &[
     fixture("blocks_replaced", "blocks_replaced", BLOCKS, &[]),
     fixture("blocks_new", "blocks_new", &["-fno-builtin"], &[]),
     fixture("blocks_throw", "blocks_throw", &["-fno-builtin"], &[]),
+    fixture("hands_on.so", "hands_on", &["-shared", "-fPIC", "-O2", "-g0", "-fno-builtin"], &[]),
+    fixture(
+        "hands_on_last.so",
+        "hands_on",
+        &["-shared", "-fPIC", "-O2", "-g0", "-fno-builtin", "-DAS_ITS_LAST_ACT"],
+        &[],
+    ),
     fixture(
         "own_malloc.so",
         "own_malloc",

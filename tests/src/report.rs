@@ -55,6 +55,8 @@ pub struct Malloc {
     pub bytes: u64,
     /// The bytes of those not given back.
     pub live_bytes: u64,
+    /// What open Inflaters and Deflaters hold of them.
+    pub inflaters_live_bytes: u64,
 }
 
 impl Report {
@@ -167,6 +169,7 @@ fn thread(row: &Value) -> Thread {
             n,
             bytes: number(row, "malloc_bytes"),
             live_bytes: number(row, "malloc_live_bytes"),
+            inflaters_live_bytes: number(row, "inflaters_live_bytes"),
         }),
     }
 }

@@ -80,6 +80,25 @@ fn kernel_release() -> (u32, u32) {
     (parts.next().unwrap(), parts.next().unwrap())
 }
 
+/// Libraries that hand on what they are called with, found at run time, to each other and to glibc: each call counts once.
+#[test]
+fn handed_on() {
+    let _turn = turn::together();
+    let libraries =
+        ["hands_on.so", "hands_on_last.so"].map(|name| built(name).display().to_string());
+    let [by_call, as_last_act] = &libraries;
+    for preloaded in [by_call.clone(), as_last_act.clone(), libraries.join(":")] {
+        for (fixture, arguments) in
+            [("blocks", &["3", "40"][..]), ("blocks_stress", &["3", "5000", "11"])]
+        {
+            let mut command = GLIBC.command(fixture, arguments);
+            command.env("LD_PRELOAD", &preloaded).arg("--wait");
+            let watched = watch_subject(Subject::start(&mut command), &EXACT);
+            assert_exact(&format!("{fixture} {preloaded}"), &watched);
+        }
+    }
+}
+
 /// Whatever comes, in several threads that take each other's blocks.
 #[test]
 fn stress() {

@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: what reads anyone's bytes, given bytes that a fuzzer makes up.
 //!
-//! In: the fuzz targets, and what their inputs begin with: libraries of C fixtures for `elf`, texts about recorded JVMs for
+//! In: the fuzz targets, and what their inputs begin with: libraries of C fixtures for `elf` and `allocators`, texts about recorded JVMs for
 //! `text`. Out: each target run for a while at the lowest priority, or the input that broke it, in `fuzz/artifacts`.
 //! What is found stays in `fuzz/corpus`, so that a later run goes on from there.
 
@@ -15,9 +15,12 @@ use crate::{
     setup::{self, Policy},
 };
 
-const TARGETS: [&str; 4] = ["trace", "elf", "jvm", "text"];
+const TARGETS: [&str; 5] = ["trace", "elf", "allocators", "jvm", "text"];
 /// Sources of libraries, small and each with other sections.
 const LIBRARIES: [&str; 3] = ["plt_lib", "nofp_lib", "late_lib"];
+
+/// Sources of allocators, one of which finds another at run time.
+const ALLOCATORS: [&str; 2] = ["own_malloc", "hands_on"];
 
 /// How long, and what.
 #[derive(clap::Args)]
@@ -46,7 +49,8 @@ pub(crate) fn run(
         fs::create_dir_all(&corpus)
             .with_context(|| format!("failed to create {}", corpus.display()))?;
         match target {
-            "elf" => seed_elf(repository, &corpus)?,
+            "elf" => seed_libraries(repository, &corpus, &LIBRARIES, "-s")?,
+            "allocators" => seed_libraries(repository, &corpus, &ALLOCATORS, "-fno-builtin")?,
             "text" => seed_text(repository, &corpus)?,
             _ => {}
         }
@@ -66,11 +70,19 @@ fn fuzzer(repository: &Repository, target: &str, seconds: u32) -> Command {
     command
 }
 
-fn seed_elf(repository: &Repository, corpus: &Path) -> anyhow::Result<()> {
-    for library in LIBRARIES {
+fn seed_libraries(
+    repository: &Repository,
+    corpus: &Path,
+    libraries: &[&str],
+    option: &str,
+) -> anyhow::Result<()> {
+    for library in libraries {
         let source = repository.root.join("tests/fixtures/c").join(library).with_extension("c");
         let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O2", "-s"]).arg(source).arg("-o").arg(corpus.join(library));
+        cc.args(["-shared", "-fPIC", "-O2", option])
+            .arg(source)
+            .arg("-o")
+            .arg(corpus.join(library));
         run::run(&mut cc)?;
     }
     Ok(())

@@ -107,6 +107,13 @@ pub(crate) struct TraceArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
     pub(crate) malloc_rate: Option<u64>,
 
+    /// Ignore allocations smaller than this, written like 512, 4K or 2M
+    ///
+    /// With --malloc exact. Small blocks are most of the calls and rarely much of the memory: ignored, they cost neither a
+    /// copy of the stack nor room in the report. How many there were, and how many bytes, is counted for each thread.
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    pub(crate) min_size: Option<u64>,
+
     /// Put empty programs on the allocator's functions
     ///
     /// For benchmarks of memtrace itself: what the traps alone cost. No block is recorded.
@@ -264,6 +271,9 @@ impl TraceArgs {
         if self.malloc_rate.is_some() && self.malloc != Malloc::Sampled {
             anyhow::bail!("--malloc-rate is for --malloc sampled");
         }
+        if self.min_size.is_some() && self.malloc != Malloc::Exact {
+            anyhow::bail!("--min-size is for --malloc exact");
+        }
         Ok(())
     }
 
@@ -327,7 +337,7 @@ mod tests {
     #[test]
     fn what_can_be_typed() {
         // (arguments, whether they are understood)
-        let cases: [(&[&str], bool); 17] = [
+        let cases: [(&[&str], bool); 19] = [
             (&["--pid", "1"], true),
             (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
             (&["--", "ls", "-l"], true),
@@ -337,6 +347,8 @@ mod tests {
             (&["stacks", "1", "--freeze", "--json"], true),
             (&["stacks", "1", "--folded", "--json"], false),
             (&["-p", "1", "--capture", "x"], true),
+            (&["-p", "1", "--malloc", "exact", "--min-size", "4K"], true),
+            (&["-p", "1", "--malloc", "exact", "--min-size", "5X"], false),
             (&["__replay", "x", "y", "--living", "--rounds", "3"], true),
             (&["__replay", "x", "--rounds", "0"], false),
             (&["stacks"], false),

@@ -82,8 +82,6 @@ pub(super) struct Blob {
     pub(super) code_end: u64,
     /// 0 when it has none of a fixed size.
     pub(super) frame_bytes: u32,
-    /// From here on in the code, the frame is there.
-    pub(super) frame_complete: i32,
     pub(super) method: u64,
     pub(super) compile_id: u32,
     pub(super) level: u8,
@@ -112,7 +110,6 @@ pub(super) struct BlobLayout {
     code_begin: Place,
     code_end: Place,
     frame_size: u64,
-    frame_complete: Number,
     method: u64,
     compile_id: u64,
     level: Number,
@@ -179,7 +176,6 @@ impl BlobLayout {
                 .or(offset("CodeBlob::_data_offset"))
                 .ok_or_else(|| missing("CodeBlob::_code_end"))?,
             frame_size: need(&["CodeBlob::_frame_size"])?,
-            frame_complete: Number::of(structs, "CodeBlob::_frame_complete_offset")?,
             method: need(&["nmethod::_method", "CompiledMethod::_method"])?,
             compile_id: need(&["nmethod::_compile_id"])?,
             level: Number::of(structs, "nmethod::_comp_level")?,
@@ -231,7 +227,6 @@ impl BlobLayout {
             code,
             code_end,
             frame_bytes: if frame_bytes < MAX_FRAME_BYTES { frame_bytes as u32 } else { 0 },
-            frame_complete: header.number(self.frame_complete)?,
             method: header.u64(self.method).unwrap_or(0),
             compile_id: header.u32(self.compile_id).unwrap_or(0),
             level: header.number(self.level).unwrap_or(0) as u8,

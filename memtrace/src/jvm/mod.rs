@@ -9,6 +9,7 @@ mod code_blob;
 mod code_cache;
 mod debug_info;
 mod fields;
+mod frame_depth;
 mod image;
 mod java_code;
 mod java_frame;

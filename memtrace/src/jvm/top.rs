@@ -1,40 +1,24 @@
 //! A step from Java code that was interrupted, where a page fault or a timer found it.
 //!
-//! There the frame may not be built yet or be gone already. A few bytes of the code around the instruction tell: both
-//! compilers and all stubs begin and end in few ways.
+//! There the frame may not be built yet or be gone already, or more may be on top of it. Of a method the instructions
+//! that come next tell; of a stub a few bytes of the code around the instruction, and then it stays a guess.
 
 use super::{
-    code::ends_in_call,
+    code::{CodeId, ends_in_call},
     code_blob::{Blob, BlobKind},
+    frame_depth::{Depth, MAX_INSTRUCTION_BYTES, Method, Outside, depth},
     java_code::JavaCode,
     java_frame::{Certainty, FrameKey, NoStep, Registers, StackWords, Step},
     step::{MAX_SCAN, fixed, framed, word},
 };
 
-/// Bytes of code before and after the instruction that are looked at.
+/// Bytes of code before a return address that are looked at.
 const BEFORE: u64 = 8;
-const AFTER: u64 = 16;
-/// Bytes at the beginning of a method in which its frame is built.
-const MAX_PROLOGUE_BYTES: u64 = 256;
 
 /// Bytes of a frame that a stub of no fixed size may have.
 const MAX_STUB_FRAME_BYTES: u64 = 512;
 
 const RET: u8 = 0xc3;
-const POP_BP: u8 = 0x5d;
-const PUSH_BP: u8 = 0x55;
-
-/// How much of a frame is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Built {
-    /// Nothing: the return address is on top.
-    Nothing,
-    /// The caller's frame pointer was pushed, or is to be popped.
-    Pointer,
-    /// All but the caller's frame pointer, which is still in its register.
-    Room,
-    Whole,
-}
 
 /// Registers that the interpreter uses for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,33 +55,33 @@ impl JavaCode {
             }
             _ => FrameKey::Stub(found.id),
         };
+        let is_stub = !kind.is_method();
+        let mut certainty =
+            if found.is_doubtful { Certainty::Approximate } else { Certainty::Exact };
         let candidates = match kind {
             BlobKind::Method | BlobKind::NativeWrapper => {
-                [self.method_caller(at, &blob, stack), Err(NoStep::Implausible)]
+                let (caller, is_known) = self.method_caller(at, found.id, time_ns, stack);
+                certainty = certainty.max(is_known);
+                [caller, Err(NoStep::Implausible)]
             }
             BlobKind::Frameless => [frameless(at, stack), Err(NoStep::Implausible)],
             _ => self.stub_callers(at, &blob, is_c1, stack),
         };
-        let is_stub = !kind.is_method();
         for caller in candidates.into_iter().flatten() {
             if caller.sp > at.sp && self.may_return_to(caller.pc, time_ns, is_stub) {
                 // In a stub more may be pushed than these few ways tell.
-                let is_sure = !found.is_doubtful && !is_stub;
-                let certainty = if is_sure { Certainty::Exact } else { Certainty::Approximate };
+                let certainty = if is_stub { Certainty::Approximate } else { certainty };
                 return Ok(Step { frame, caller, certainty });
             }
         }
         for slot in (0..MAX_SCAN).map(|n| at.sp.wrapping_add(8 * n)) {
             let pc = word(stack, slot)?;
             if self.may_return_to(pc, time_ns, is_stub) {
-                // Where the frame pointer leads to as well, it is no guess.
                 let is_near = at.fp.wrapping_sub(at.sp) <= MAX_STUB_FRAME_BYTES;
                 let is_framed = is_near && slot == at.fp.wrapping_add(8);
                 let fp = if is_framed { word(stack, at.fp)? } else { at.fp };
-                let is_sure = is_framed && !is_stub;
-                let certainty = if is_sure { Certainty::Exact } else { Certainty::Approximate };
                 let caller = Registers { pc, sp: slot.wrapping_add(8), fp };
-                return Ok(Step { frame, caller, certainty });
+                return Ok(Step { frame, caller, certainty: Certainty::Approximate });
             }
         }
         Err(NoStep::Implausible)
@@ -150,33 +134,25 @@ impl JavaCode {
         Ok(Step { certainty: Certainty::Approximate, ..step })
     }
 
+    /// The caller of the method `id`, and whether the code leaves no doubt.
     fn method_caller(
-        &self,
+        &mut self,
         at: Registers,
-        blob: &Blob,
+        id: CodeId,
+        time_ns: u64,
         stack: &impl StackWords,
-    ) -> Result<Registers, NoStep> {
-        let whole = fixed(at, blob.frame_bytes, stack);
-        match self.built(at.pc, blob) {
-            Built::Nothing => frameless(at, stack),
-            Built::Pointer => pushed(at, stack),
-            Built::Room => whole.map(|caller| Registers { fp: at.fp, ..caller }),
-            Built::Whole => whole,
+    ) -> (Result<Registers, NoStep>, Certainty) {
+        let Some(bytes) = self.journal.code(id).map(|code| code.blob.frame_bytes) else {
+            return (Err(NoStep::Unknown), Certainty::Approximate);
+        };
+        let mut method = Interrupted { java: self, id, time_ns };
+        match depth(&mut method, at.pc) {
+            Some(Depth::At { slot, is_saved }) => {
+                (at_slot(at, slot, is_saved, stack), Certainty::Exact)
+            }
+            Some(Depth::ByPointer) => (framed(at, stack), Certainty::Exact),
+            None => (fixed(at, bytes, stack), Certainty::Approximate),
         }
-    }
-
-    /// How much of the frame of the method `blob` is there at `pc`.
-    fn built(&self, pc: u64, blob: &Blob) -> Built {
-        let before =
-            self.memory.bytes(pc.wrapping_sub(BEFORE), BEFORE as usize).unwrap_or_default();
-        let after = self.memory.bytes(pc, AFTER as usize).unwrap_or_default();
-        let offset = pc - blob.code;
-        if i64::try_from(offset).is_ok_and(|offset| offset < i64::from(blob.frame_complete)) {
-            let len = offset.min(MAX_PROLOGUE_BYTES);
-            let prologue = self.memory.bytes(pc - len, len as usize).unwrap_or_default();
-            return built_by(&prologue, &after);
-        }
-        ended_at(&before, &after)
     }
 
     /// Whether `fp` is the frame pointer of an interpreted method.
@@ -236,77 +212,53 @@ fn pushed(at: Registers, stack: &impl StackWords) -> Result<Registers, NoStep> {
     })
 }
 
-/// What the instructions `prologue`, which were executed, have built of a frame.
-fn built_by(prologue: &[u8], after: &[u8]) -> Built {
-    let has_room = prologue.windows(4).any(|code| matches!(code, [0x48, 0x83 | 0x81, 0xec, _]));
-    if has_room {
-        // The second compiler makes room first and saves the frame pointer then.
-        let saves = after.starts_with(&[0x48, 0x89, 0x6c, 0x24])
-            || after.starts_with(&[0x48, 0x89, 0xac, 0x24]);
-        return if saves { Built::Room } else { Built::Whole };
-    }
-    let pushed = prologue.ends_with(&[PUSH_BP]) || prologue.ends_with(&[PUSH_BP, 0x48, 0x8b, 0xec]);
-    if pushed { Built::Pointer } else { Built::Nothing }
+/// The caller when its return address is `slot` bytes up, and its frame pointer below that or still in its register.
+fn at_slot(
+    at: Registers,
+    slot: u64,
+    is_saved: bool,
+    stack: &impl StackWords,
+) -> Result<Registers, NoStep> {
+    let slot = at.sp.wrapping_add(slot);
+    let fp = if is_saved { word(stack, slot.wrapping_sub(8))? } else { at.fp };
+    Ok(Registers { pc: word(stack, slot)?, sp: slot.wrapping_add(8), fp })
 }
 
-/// What is left of a frame at a method's end; all of it anywhere else.
-fn ended_at(before: &[u8], after: &[u8]) -> Built {
-    let is_popped = before.last() == Some(&POP_BP);
-    match after {
-        [RET, ..] => Built::Nothing,
-        [POP_BP, ..] => Built::Pointer,
-        // The poll before a return: `cmp rsp, [r15+…]` or `mov r10, [r15+…]` right after the pop, what follows it,
-        // and JDK 8's `test eax, [rip+…]` or, of a page far away, `mov r10, …; test eax, [r10]`.
-        [0x49, 0x3b, 0x67 | 0xa7, ..] | [0x4d, 0x8b, 0x97, ..] | [0x49, 0xba, ..] if is_popped => {
-            Built::Nothing
-        }
-        [0x0f, 0x87, _, _, _, _, RET, ..] | [0x41, 0x85, 0x02, RET, ..] => Built::Nothing,
-        [0x85, 0x05, _, _, _, _, RET, ..] => Built::Nothing,
-        _ => Built::Whole,
-    }
+/// The method `id`, which was interrupted.
+struct Interrupted<'a> {
+    java: &'a mut JavaCode,
+    id: CodeId,
+    time_ns: u64,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How both compilers build a frame, instruction by instruction.
-    #[test]
-    fn prologues() {
-        const BANG: [u8; 7] = [0x89, 0x84, 0x24, 0x00, 0xc0, 0xfe, 0xff];
-        let code = |parts: &[&[u8]]| parts.concat();
-        let save = [0x48, 0x89, 0x6c, 0x24, 0x10];
-        // (executed, next, what is there)
-        let cases: [(Vec<u8>, &[u8], Built); 6] = [
-            (vec![], &BANG, Built::Nothing),
-            (code(&[&BANG]), &[PUSH_BP], Built::Nothing),
-            (code(&[&BANG, &[PUSH_BP]]), &[0x48, 0x83, 0xec, 0x20], Built::Pointer),
-            (code(&[&BANG, &[PUSH_BP], &[0x48, 0x83, 0xec, 0x20]]), &[0x90], Built::Whole),
-            (vec![0x48, 0x81, 0xec, 0x18, 0, 0, 0], &save, Built::Room),
-            (code(&[&[0x48, 0x81, 0xec, 0x18, 0, 0, 0], &save]), &[0x90], Built::Whole),
-        ];
-        for (executed, next, built) in cases {
-            assert_eq!(built_by(&executed, next), built, "{executed:x?} | {next:x?}");
-        }
+impl Method for Interrupted<'_> {
+    fn frame_bytes(&self) -> u64 {
+        self.java.journal.code(self.id).map_or(0, |code| u64::from(code.blob.frame_bytes))
     }
 
-    /// How they take it down.
-    #[test]
-    fn epilogues() {
-        // (executed, next, what is there)
-        let cases: [(&[u8], &[u8], Built); 9] = [
-            (&[POP_BP], &[0x49, 0xba, 1, 2, 3, 4, 5, 6, 7, 8], Built::Nothing),
-            (&[0x90], &[0x49, 0xba, 1, 2, 3, 4, 5, 6, 7, 8], Built::Whole),
-            (&[0x48, 0x83, 0xc4, 0x10], &[POP_BP, 0x49], Built::Pointer),
-            (&[POP_BP], &[0x49, 0x3b, 0xa7, 0x48, 3, 0, 0], Built::Nothing),
-            (&[0x90], &[0x49, 0x3b, 0xa7, 0x48, 3, 0, 0], Built::Whole),
-            (&[0x90], &[0x0f, 0x87, 1, 2, 3, 4, RET], Built::Nothing),
-            (&[POP_BP], &[0x85, 0x05, 1, 2, 3, 4, RET], Built::Nothing),
-            (&[POP_BP], &[RET], Built::Nothing),
-            (&[0x90], &[0x90], Built::Whole),
-        ];
-        for (executed, next, built) in cases {
-            assert_eq!(ended_at(executed, next), built, "{executed:x?} | {next:x?}");
-        }
+    fn code(&self, ip: u64) -> Option<Vec<u8>> {
+        let code = self.java.journal.code(self.id).filter(|code| code.contains(ip))?;
+        let left = usize::try_from(code.blob.code_end - ip).unwrap_or(usize::MAX);
+        self.java.memory.bytes(ip, left.min(MAX_INSTRUCTION_BYTES)).ok()
+    }
+
+    fn is_described(&self, ip: u64) -> bool {
+        let code = self.java.journal.code(self.id).filter(|code| code.contains(ip));
+        code.is_some_and(|code| {
+            let offset = (ip - code.blob.code) as u32;
+            code.debug.as_ref().is_some_and(|debug| debug.is_exact(offset))
+        })
+    }
+
+    fn outside(&mut self, ip: u64) -> Option<Outside> {
+        let JavaCode { journal, memory, .. } = &mut *self.java;
+        let found = journal.find(&**memory, ip, self.time_ns)?;
+        let code = journal.code(found.id)?;
+        Some(match code.kind {
+            // The handlers that a method ends with.
+            BlobKind::Deoptimization => Outside::AbovePushed,
+            BlobKind::RuntimeStub if code.name.starts_with(b"ExceptionBlob") => Outside::AboveFrame,
+            _ => Outside::Callee,
+        })
     }
 }

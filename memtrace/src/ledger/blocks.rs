@@ -41,7 +41,11 @@ pub struct BlockCounts {
     pub peak_bytes: u64,
     /// When that was, in nanoseconds of the monotonic clock.
     pub peak_ns: u64,
-    /// Blocks given back that were handed out before tracing began.
+    /// Blocks that were too small to be told of.
+    pub ignored: u64,
+    /// Bytes in them.
+    pub ignored_bytes: u64,
+    /// Blocks given back that were handed out before tracing began, or that are ignored.
     pub freed_before: u64,
     /// Blocks given back by a child that has them from its parent. The parent still holds its own.
     pub freed_inherited: u64,
@@ -92,6 +96,8 @@ pub(super) struct Blocks {
     freed_by_other: NBlocks,
     /// The mean number of bytes between two blocks that are told of; `None` if all are.
     mean_bytes: Option<u64>,
+    /// Blocks of fewer bytes are ignored; `None` if none are.
+    min_bytes: Option<u64>,
     /// The square of the standard error of the live bytes.
     variance: f64,
     last_frees: LastFrees,
@@ -179,6 +185,10 @@ impl Blocks {
                 totals.free(block.owner, weight, ticks, by_other);
             }
             Ended::NotKept => {}
+            Ended::Unknown(_) if self.min_bytes.is_some() => {
+                // Of what is ignored it can't be told whether a thread's end gave it back.
+                counts.freed_before += 1;
+            }
             Ended::Unknown(origin) => {
                 let count = |before: &mut u64, inherited: &mut u64, unknown: &mut u64| match origin
                 {
@@ -277,6 +287,23 @@ impl Blocks {
     /// From here on only one block for so many bytes is told of, the others by [`Self::tally`].
     pub(super) fn sample(&mut self, mean_bytes: u64) {
         self.mean_bytes = Some(mean_bytes);
+    }
+
+    /// From here on blocks of fewer bytes are told of by [`Self::count_ignored`] only.
+    pub(super) fn ignore(&mut self, min_bytes: u64) {
+        self.min_bytes = Some(min_bytes);
+    }
+
+    /// See [`Self::ignore`].
+    pub(super) fn min_bytes(&self) -> Option<u64> {
+        self.min_bytes
+    }
+
+    /// Blocks that are ignored.
+    pub(super) fn count_ignored(&mut self, blocks: u64, bytes: u64) {
+        let counts = &mut self.counts;
+        counts.ignored = counts.ignored.saturating_add(blocks);
+        counts.ignored_bytes = counts.ignored_bytes.saturating_add(bytes);
     }
 
     /// What a thread got and gave back, where only samples are told of one by one.

@@ -197,7 +197,8 @@ pub enum What {
         /// By what: `free`, or a realloc, whose other half is an [`What::Alloc`].
         by: Freeing,
     },
-    /// What the thread's blocks add up to since this was last told, where only samples are told of one by one.
+    /// What the thread's blocks add up to since this was last told, where not all are told of one by one: all of them where
+    /// samples are, those that are ignored where the small ones are.
     Tally {
         /// Blocks handed out.
         blocks: u64,

@@ -130,8 +130,7 @@ impl Ledger {
             What::Alloc { addr, size, .. } => self.alloc(event, thread, addr, size),
             What::Free { addr, by } => self.free(event, thread, addr, by),
             What::Tally { blocks, bytes, given_back } => {
-                self.threads.tally(thread, blocks, bytes);
-                self.blocks.tally(blocks, bytes, given_back);
+                self.tally(thread, blocks, bytes, given_back);
             }
             What::StreamInit { kind, address } => self.stream_init(event, thread, kind, address),
             What::StreamEnd { kind, address } => self.stream_end(event, thread, kind, address),
@@ -161,6 +160,11 @@ impl Ledger {
     /// From here on only one block for so many bytes is told of, on average.
     pub fn sample_blocks(&mut self, mean_bytes: u64) {
         self.blocks.sample(mean_bytes);
+    }
+
+    /// From here on blocks of fewer bytes are not told of.
+    pub fn ignore_blocks(&mut self, min_bytes: u64) {
+        self.blocks.ignore(min_bytes);
     }
 
     /// Takes note of a thread's name.
@@ -257,6 +261,16 @@ impl Ledger {
         let Event { tgid, tid, .. } = *event;
         let block = Handed { tgid, tid, address, size, owner };
         self.blocks.begin(&mut self.totals, block, event.time_ns);
+    }
+
+    fn tally(&mut self, thread: u32, blocks: u64, bytes: u64, given_back: u64) {
+        if self.blocks.min_bytes().is_some() {
+            self.threads.ignore(thread, blocks, bytes);
+            self.blocks.count_ignored(blocks, bytes);
+        } else {
+            self.threads.tally(thread, blocks, bytes);
+            self.blocks.tally(blocks, bytes, given_back);
+        }
     }
 
     fn free(&mut self, event: &Event, thread: u32, address: u64, by: Freeing) {

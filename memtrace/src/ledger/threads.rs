@@ -56,12 +56,21 @@ pub struct Thread {
     pub mallocs: u64,
     /// Bytes in them.
     pub malloc_bytes: u64,
+    /// Blocks that it got and that were too small to be told of.
+    pub ignored: u64,
+    /// Bytes in them.
+    pub ignored_bytes: u64,
 }
 
 impl Thread {
     fn tally(&mut self, mallocs: u64, bytes: u64) {
         self.mallocs = self.mallocs.saturating_add(mallocs);
         self.malloc_bytes = self.malloc_bytes.saturating_add(bytes);
+    }
+
+    fn ignore(&mut self, blocks: u64, bytes: u64) {
+        self.ignored = self.ignored.saturating_add(blocks);
+        self.ignored_bytes = self.ignored_bytes.saturating_add(bytes);
     }
 }
 
@@ -108,6 +117,8 @@ impl Threads {
                 n_events: 0,
                 mallocs: 0,
                 malloc_bytes: 0,
+                ignored: 0,
+                ignored_bytes: 0,
             })
         } else {
             self.n_grouped += 1;
@@ -170,6 +181,13 @@ impl Threads {
         }
     }
 
+    /// Blocks that a thread got and that were too small to be told of.
+    pub(super) fn ignore(&mut self, index: u32, blocks: u64, bytes: u64) {
+        if let Some(thread) = self.all.get_mut(index as usize) {
+            thread.ignore(blocks, bytes);
+        }
+    }
+
     /// Takes an event back that is part of another one.
     pub(super) fn uncount_event(&mut self, index: u32) {
         if let Some(thread) = self.all.get_mut(index as usize) {
@@ -220,6 +238,7 @@ impl Threads {
             known.tid = 0;
             known.n_events += thread.n_events;
             known.tally(thread.mallocs, thread.malloc_bytes);
+            known.ignore(thread.ignored, thread.ignored_bytes);
         }
         index
     }
@@ -245,6 +264,8 @@ impl Threads {
             n_events: 0,
             mallocs: 0,
             malloc_bytes: 0,
+            ignored: 0,
+            ignored_bytes: 0,
         })
     }
 }

@@ -105,6 +105,7 @@ fn try_probes() -> Result<(bool, Result<()>)> {
         debug: false,
         zlib: false,
         blocks: Blocks::None,
+        min_block_bytes: 0,
         bare: false,
         sessions: true,
     };

@@ -88,6 +88,8 @@ pub struct Options {
     pub zlib: bool,
     /// Which blocks of allocators are told of.
     pub blocks: Blocks,
+    /// Blocks of fewer bytes are added up by thread, and not told of.
+    pub min_block_bytes: u64,
     /// Whether allocators' probes run empty programs: what the traps alone cost.
     pub bare: bool,
     /// Whether they are probed by sessions where the kernel has these.
@@ -153,6 +155,7 @@ impl Probes {
             .override_global("KERNEL", &offsets, true)
             .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
             .override_global("MALLOC_RATE_BYTES", &malloc_rate_bytes, true)
+            .override_global("MIN_BLOCK_BYTES", &options.min_block_bytes, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .load(OBJECT)
             .context("failed to load the kernel side")?;
@@ -283,43 +286,7 @@ impl Probes {
         Ok(())
     }
 
-    /// How many zlib functions of `library` could be probed; nothing is.
-    pub fn zlib_functions(library: &Library) -> Result<usize> {
-        zlib::sites(library, false).map(|sites| sites.len())
-    }
-
-    /// Probes the zlib functions of `library`, in every process that maps this file, once a file.
-    ///
-    /// Returns how many functions were probed; 0 where it was probed before, or where finding them has failed and the file
-    /// is still the same. Attaching that failed can be tried again.
-    pub fn attach_zlib(&mut self, library: &Library) -> Result<usize> {
-        if self.probed.contains(&library.key()) {
-            return Ok(0);
-        }
-        let version = library.version().context("failed to look at a library")?;
-        if self.unreadable.contains(&version) {
-            return Ok(0);
-        }
-        let sites = zlib::sites(library, self.options.zlib);
-        let sites = sites.inspect_err(|_| {
-            self.unreadable.insert(version);
-        })?;
-        let n_before = self.links.functions.len();
-        for site in &sites {
-            if let Err(error) = self.attach_site(library, site) {
-                // Half a library would be counted twice when it is tried again.
-                let functions = self.links.functions.split_off(n_before);
-                links::drop_all(&mut self.ebpf, Links { functions, ..Links::default() });
-                return Err(error);
-            }
-        }
-        log::info!("probed {} functions of {}", sites.len(), library.name().display());
-        self.probed.insert(library.key());
-        Ok(sites.len())
-    }
-
-    /// What of the threads' blocks has not been told when everything is detached, where only samples are told of one by
-    /// one.
+    /// What of the threads' blocks has not been told when everything is detached, where not all are told of one by one.
     pub fn tallies(&self) -> Vec<(u32, Tally)> {
         let Some(map) = self.ebpf.map("THREADS") else { return Vec::new() };
         let Ok(threads) = aya::maps::HashMap::<_, u32, Thread>::try_from(map) else {
@@ -330,22 +297,6 @@ impl Probes {
             (tally.tgid != 0).then_some((tid, tally))
         };
         threads.iter().filter_map(Result::ok).filter_map(tally).collect()
-    }
-
-    fn attach_site(&mut self, library: &Library, site: &zlib::Site) -> Result<()> {
-        let mut attach = |name| {
-            let scope = UProbeScope::AllProcesses;
-            self.attach_function(name, library, site.file_offset, site.kind.0.into(), scope)
-        };
-        match site.role {
-            // The return first: an entry without its return would be a call that never ends.
-            zlib::Role::Init => {
-                attach("stream_init_return")?;
-                attach("stream_init")
-            }
-            zlib::Role::Opens => attach("stream_opens"),
-            zlib::Role::End => attach("stream_end"),
-        }
     }
 
     fn attach_function(

@@ -1,10 +1,16 @@
-//! Which functions of a zlib are probed, and where they lie in its file.
+//! Which functions of a zlib are probed, where they lie in its file, and probing them.
 
 use anyhow::{Context, Result};
+use aya::programs::uprobe::UProbeScope;
 use memtrace_common::Kind;
 use object::{Object, ObjectSegment, ObjectSymbol};
 
-use super::{call_sites::Functions, placement};
+use super::{
+    Probes,
+    call_sites::Functions,
+    links::{self, Links},
+    placement,
+};
 use crate::target::{
     Library,
     elf_parts::{self, Parts},
@@ -55,6 +61,59 @@ const ZLIB: [(&str, Role, Kind); 4] = [
     ("deflateInit2_", Role::Init, Kind::DEFLATE_INIT),
     ("deflateEnd", Role::End, Kind::DEFLATE_END),
 ];
+
+impl Probes {
+    /// How many zlib functions of `library` could be probed; nothing is.
+    pub fn zlib_functions(library: &Library) -> Result<usize> {
+        sites(library, false).map(|sites| sites.len())
+    }
+
+    /// Probes the zlib functions of `library`, in every process that maps this file, once a file.
+    ///
+    /// Returns how many functions were probed; 0 where it was probed before, or where finding them has failed and the file
+    /// is still the same. Attaching that failed can be tried again.
+    pub fn attach_zlib(&mut self, library: &Library) -> Result<usize> {
+        if self.probed.contains(&library.key()) {
+            return Ok(0);
+        }
+        let version = library.version().context("failed to look at a library")?;
+        if self.unreadable.contains(&version) {
+            return Ok(0);
+        }
+        let sites = sites(library, self.options.zlib);
+        let sites = sites.inspect_err(|_| {
+            self.unreadable.insert(version);
+        })?;
+        let n_before = self.links.functions.len();
+        for site in &sites {
+            if let Err(error) = self.attach_site(library, site) {
+                // Half a library would be counted twice when it is tried again.
+                let functions = self.links.functions.split_off(n_before);
+                links::drop_all(&mut self.ebpf, Links { functions, ..Links::default() });
+                return Err(error);
+            }
+        }
+        log::info!("probed {} functions of {}", sites.len(), library.name().display());
+        self.probed.insert(library.key());
+        Ok(sites.len())
+    }
+
+    fn attach_site(&mut self, library: &Library, site: &Site) -> Result<()> {
+        let mut attach = |name| {
+            let scope = UProbeScope::AllProcesses;
+            self.attach_function(name, library, site.file_offset, site.kind.0.into(), scope)
+        };
+        match site.role {
+            // The return first: an entry without its return would be a call that never ends.
+            Role::Init => {
+                attach("stream_init_return")?;
+                attach("stream_init")
+            }
+            Role::Opens => attach("stream_opens"),
+            Role::End => attach("stream_end"),
+        }
+    }
+}
 
 /// The functions of `library` that are probed: the JNI ones, and with `own` zlib's own.
 pub(super) fn sites(library: &Library, own: bool) -> Result<Vec<Site>> {

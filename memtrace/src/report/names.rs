@@ -182,6 +182,8 @@ mod tests {
             n_events: 0,
             mallocs: 0,
             malloc_bytes: 0,
+            ignored: 0,
+            ignored_bytes: 0,
         }
     }
 

@@ -140,6 +140,13 @@ pub(super) fn with_blocks() -> Recording {
     };
     let free = |at_ns, tid, addr| event(at_ns, tid, 0, What::Free { addr, by: Freeing::Free });
     let mut records = vec![alloc(S, PID, 1, 1 << 20, 3 << 20), free(S, PID, 0x10)];
+    // The stream that stays open has two blocks.
+    records.extend([
+        frame("Java_java_util_zip_Inflater_init", FrameKind::Native, false),
+        stack(&[4, 8, 6], Quality::Complete),
+        alloc(3 * S, PID, 5, 2 << 20, 112),
+        alloc(3 * S, PID, 5, 3 << 20, 7160),
+    ]);
     for n in 1..=80 {
         let (at_ns, addr) = (S + n * S / 10, n << 8);
         records.push(alloc(at_ns, CLEANER, 3, addr, 40_000));

@@ -59,7 +59,8 @@ impl Bounds {
             | Record::Sample(_)
             | Record::Note(_)
             | Record::End(_)
-            | Record::Malloc(_) => Ok(()),
+            | Record::Malloc(_)
+            | Record::MinSize(_) => Ok(()),
         }
     }
 }

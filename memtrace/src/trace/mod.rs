@@ -5,11 +5,13 @@
 
 mod bounds;
 mod file;
+mod held;
 mod reader;
 mod record;
 mod recording;
 mod writer;
 
+pub use held::Held;
 pub use reader::{Outcome, ReadError, read};
 pub use record::{End, Jvm, Malloc, Record, Target, ThreadName, Why};
 pub use recording::{Recording, StackCounts};

@@ -143,4 +143,6 @@ records! {
     End(End) = 12,
     /// Calls of allocators are traced; told at the begin, not at all where they are not.
     Malloc(Malloc) = 13,
+    /// Blocks of fewer bytes are ignored; told with the above, not at all where none are.
+    MinSize(u64) = 14,
 }

@@ -40,6 +40,8 @@ pub struct Recording {
     pub features: Vec<String>,
     /// How calls of allocators were traced; `None` if they were not.
     pub malloc: Option<Malloc>,
+    /// Blocks of fewer bytes are ignored; `None` if none are.
+    pub min_size: Option<u64>,
     /// Who obtained memory and who holds it.
     pub ledger: Ledger,
     /// Frames by number.
@@ -85,6 +87,10 @@ impl Recording {
             Record::Failed(failed) => self.failed = failed,
             Record::Note(note) => self.note(note),
             Record::End(end) => self.end = Some(end),
+            Record::MinSize(bytes) => {
+                self.min_size = Some(bytes);
+                self.ledger.ignore_blocks(bytes);
+            }
             Record::Malloc(malloc) => {
                 self.malloc = Some(malloc);
                 if let Malloc::Sampled { mean_bytes } = malloc {

@@ -41,6 +41,7 @@ fn records() -> Vec<Record> {
         event(What::Mmap { addr: 4096, len: 8192, access: true }),
         event(What::StreamInit { kind: StreamKind::Inflater, address: 77 }),
         Record::Malloc(Malloc::Sampled { mean_bytes: 512 << 10 }),
+        Record::MinSize(4 << 10),
         event(What::Alloc { by: Allocation::Malloc, addr: 16, size: 24 }),
         event(What::Free { addr: 16, by: Freeing::Free }),
         event(What::Exit { ended: true, code: 256 }),

@@ -76,6 +76,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         debug: args.outputs.verbose >= 2,
         zlib: args.zlib,
         blocks: args.blocks(),
+        min_block_bytes: args.min_size.unwrap_or_default(),
         bare: args.bare_probes,
         sessions: !args.single_probes,
     };

@@ -1,13 +1,14 @@
 //! One trace, from the bytes of the ring buffer to its records: it hands each room what the one before it made.
 
+mod closing;
+
 use std::{io, ops::ControlFlow, path::PathBuf};
 
 use anyhow::Result;
-use memtrace_common::{EventHeader, Kind, Tally};
+use memtrace_common::{EventHeader, Kind};
 
 use super::super::{args::TraceArgs, jstack::SavedNames};
 use super::{
-    super::self_use::SelfUse,
     before::Reading,
     behind::Behind,
     capturing, clock, looking,
@@ -23,7 +24,7 @@ use crate::{
     probes::{Blocks, Probes, Ring},
     stacks::{New, StackId},
     target,
-    trace::{End, Malloc, Record, Recording, Target, ThreadName, Why},
+    trace::{Malloc, Record, Recording, Target, ThreadName},
 };
 
 /// How long events are held back to put them in order: longer than a call takes, but for the odd one, which is counted.
@@ -42,6 +43,8 @@ pub(super) struct Session {
     java_frames: bool,
     /// How calls of allocators are traced, if they are to be and none was found yet.
     malloc: Option<Malloc>,
+    /// Blocks of fewer bytes are ignored.
+    min_size: Option<u64>,
     meaning: Meaning,
     window: Window<Timed>,
     records: Records,
@@ -75,6 +78,7 @@ impl Session {
                 Blocks::All => Some(Malloc::Exact),
                 Blocks::Samples { mean_bytes } => Some(Malloc::Sampled { mean_bytes }),
             },
+            min_size: args.min_size.filter(|&bytes| bytes > 0),
             meaning: Meaning::default(),
             window: Window::new(),
             records,
@@ -129,6 +133,7 @@ impl Session {
             && let Some(malloc) = self.malloc.take()
         {
             self.put(Record::Malloc(malloc));
+            self.min_size.into_iter().for_each(|bytes| self.put(Record::MinSize(bytes)));
         }
         let notes = self.processes.probes.take_notes_on_allocators();
         notes.into_iter().for_each(|note| self.note(note));
@@ -253,58 +258,6 @@ impl Session {
         self.records.take_error()
     }
 
-    /// Detaches, and reads what is still on its way.
-    pub(super) fn detach(&mut self, ring: &mut Ring) {
-        // From here on what is mapped is no part of the trace.
-        self.reading = None;
-        self.processes.probes.stop();
-        // Before the rest: to detach takes long enough that code would be gone that these events' stacks lead through.
-        while !self.drain(ring) {}
-        self.processes.probes.detach();
-        while !self.drain(ring) {}
-        self.tell_tallies();
-    }
-
-    /// What threads' blocks add up to that was not told with their last sample.
-    fn tell_tallies(&mut self) {
-        let time_ns = clock::now_ns();
-        for (tid, Tally { blocks, bytes, given_back, tgid }) in self.processes.probes.tallies() {
-            let what = What::Tally { blocks, bytes, given_back };
-            let (tgid, stack) = (tgid as u32, StackId::NOT_KEPT);
-            let event = ledger::Event { time_ns, tgid, tid, stack, what };
-            self.window.push(time_ns, Timed::Event(event));
-        }
-    }
-
-    /// Ends the trace.
-    pub(super) fn finish(
-        mut self,
-        why: Why,
-        status: Option<i32>,
-    ) -> (Recording, Option<io::Error>) {
-        self.read_vm_names(Look::Last);
-        self.release(u64::MAX);
-        self.name_seen_threads();
-        self.records.begin_closing();
-        self.sample();
-        self.tell_losses();
-        self.tell_notes();
-        let SelfUse { cpu_ns: self_cpu_ns, max_rss_bytes: self_max_rss_bytes } = SelfUse::now();
-        let status = status.or(self.processes.status);
-        let end = End { time_ns: clock::now_ns(), why, status, self_cpu_ns, self_max_rss_bytes };
-        self.put(Record::End(end));
-        self.records.flush();
-        let error = self.records.take_error();
-        (self.records.recording, error)
-    }
-
-    fn name_seen_threads(&mut self) {
-        let saved = std::mem::take(&mut self.names_for_the_end);
-        let (names, note) = naming::of_seen(saved, &self.records.recording.ledger);
-        note.into_iter().for_each(|note| self.note(note));
-        names.into_iter().for_each(|name| self.put(Record::ThreadName(name)));
-    }
-
     /// Processes whose end the kernel side could not tell, because the ring buffer was full.
     fn drop_ended(&mut self, ring: &mut Ring) {
         let looks_ended: Vec<u32> =
@@ -422,25 +375,6 @@ impl Session {
             own,
         )));
         self.put(Record::Failed(tally::failed(self.processes.probes.counters())));
-    }
-
-    fn tell_notes(&mut self) {
-        let target = &self.records.recording.target;
-        let mut notes = tally::notes_on_trace(target, self.records.is_full());
-        let ledger = &self.records.recording.ledger;
-        notes.extend(self.behind.notes(ledger.start_ns()));
-        notes.extend(self.warning().map(str::to_owned));
-        // What has no tables has neither names nor code.
-        let mut unreadable = self.processes.stacks.unreadable_jvms();
-        let naming::Unreadable { jvms, lists } = self.vm_names.unreadable();
-        unreadable.extend(jvms);
-        notes.extend(tally::notes_on_jvms(unreadable));
-        notes.extend(tally::notes_on_lists(lists));
-        notes.extend(tally::notes_on_stacks(
-            self.processes.probes.counters(),
-            &self.processes.stacks,
-        ));
-        notes.into_iter().for_each(|note| self.note(note));
     }
 
     fn put(&mut self, record: Record) {

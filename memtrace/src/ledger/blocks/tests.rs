@@ -202,3 +202,31 @@ fn samples() {
     let stacks = ledger.by_stack(Metric::Malloc);
     assert_eq!((stacks[0].n_events, stacks[0].n_live_blocks), (158, 157));
 }
+
+/// What is ignored is counted by its thread; its ends stay calls of the program's, also those before a thread's end, and
+/// are never of nowhere.
+#[test]
+fn ignored() {
+    let mut ledger = Ledger::default();
+    ledger.ignore_blocks(64);
+    let [moves, _] = realloc(96, 0, 0);
+    let events = [
+        event(What::Exec),
+        alloc(16, 64),
+        by_other(event(What::Tally { blocks: 3, bytes: 100, given_back: 0 })),
+        free(32),
+        moves,
+        free(16),
+        by_other(free(48)),
+        by_other(event(What::Leaves)),
+        by_other(event(What::Exit { ended: false, code: 0 })),
+    ];
+    events.iter().for_each(|event| ledger.apply(event));
+    let BlockCounts { allocations, live, ignored, ignored_bytes, .. } = ledger.blocks();
+    assert_eq!((allocations, live, ignored, ignored_bytes), (1, 0, 3, 100));
+    let BlockCounts { freed_before, frees_unknown, .. } = ledger.blocks();
+    assert_eq!((freed_before, frees_unknown, ledger.n(Kind::FREE)), (3, 0, 3));
+    let by_thread: Vec<_> =
+        ledger.threads().iter().map(|it| (it.tid, it.ignored, it.ignored_bytes)).collect();
+    assert_eq!(by_thread, [(1, 0, 0), (2, 3, 100)]);
+}

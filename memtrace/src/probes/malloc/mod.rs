@@ -105,11 +105,10 @@ pub(super) fn sites(library: &Library) -> Result<Sites> {
     }
     let functions = &found.functions;
     let code = Code::of(library, &elf, functions);
-    let is_leaf =
-        |kind| found.is_glibc_without_hooks && [Kind::MALLOC, Kind::CALLOC].contains(&kind);
+    let is_leaf = |name| found.is_glibc_without_hooks && ["malloc", "calloc"].contains(&name);
     let sites = functions.iter().filter(|&(&entry, function)| {
         // One that hands the block on to another that is probed would take it back twice.
-        !is_end(function.kind) || !code.hands_on(entry, function.size, &is_end, MAX_HANDS)
+        !is_end(function.kind) || !code.hands_on(entry, function.size, entry, &is_end, MAX_HANDS)
     });
     let sites = sites.filter_map(|(&entry, function)| {
         Some(Site { is_leaf: is_leaf(function.name), ..code.site(entry, function)? })
@@ -117,7 +116,8 @@ pub(super) fn sites(library: &Library) -> Result<Sites> {
     let sites = sites.collect();
     let name = path.file_name().unwrap_or(path.as_os_str()).display();
     // What it does only when it has run out of memory is not what it does.
-    let is_unseen = |&(entry, size): &(u64, u64)| !code.hands_on(entry, size, &|it| !is_end(it), 0);
+    let is_unseen =
+        |&(entry, size): &(u64, u64)| !code.hands_on(entry, size, entry, &|it| !is_end(it), 0);
     let operators = found.operator_new.filter(is_unseen).map(|_| {
         format!(
             "C++'s operators new of {name} are not seen; where their blocks are given back, that counts as of blocks from \
@@ -205,11 +205,13 @@ impl<'f> Code<'f> {
     }
 
     /// Whether the function at `entry` hands what it is for on to another that is probed and `is_wanted`, by a call or as
-    /// its last act, and by way of `n_hands` others at the most.
+    /// its last act, and by way of `n_hands` others at the most. The function at `origin` is no other: glibc's `free` begins
+    /// anew when it has set up what a thread keeps (malloc/malloc.c of 2.42, `tcache_free_init`).
     fn hands_on(
         &self,
         entry: u64,
         size: u64,
+        origin: u64,
         is_wanted: &dyn Fn(Kind) -> bool,
         n_hands: u32,
     ) -> bool {
@@ -229,10 +231,11 @@ impl<'f> Code<'f> {
             let is_elsewhere = !(entry..end).contains(&target) || known.is_some();
             is_elsewhere
                 && target != entry
+                && target != origin
                 && (known.is_some_and(|it| is_wanted(it.kind))
                     || call.is_jmp_short_or_near()
                         && n_hands > 0
-                        && self.hands_on(target, 0, is_wanted, n_hands - 1))
+                        && self.hands_on(target, 0, origin, is_wanted, n_hands - 1))
         })
     }
 

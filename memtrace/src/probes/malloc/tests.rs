@@ -92,6 +92,20 @@ fn families() {
     assert_eq!(sites_of("int main(void) { return 0; }", &[]), Sites::default());
 }
 
+/// What begins anew when it has prepared something hands nothing on to another; what hands on to that does.
+#[test]
+fn begins_anew() {
+    let source = format!(
+        "{SOURCE}
+        HIDDEN FUNCTION void prepare(void *it) {{ NOTHING; mi_free(it); }}
+        FUNCTION void mi_free(void *it) {{ if (!room[0]) return prepare(it); forget(it); NOTHING; }}
+        FUNCTION void mi_free_size(void *it, size n) {{ NOTHING; mi_free(it); }}
+        FUNCTION void *mi_malloc(size n) {{ NOTHING; return room + 7; }}"
+    );
+    let found = names(&sites_of(&source, &["-Wl,-Bsymbolic"]));
+    assert!(found.contains(&"mi_free") && !found.contains(&"mi_free_size"), "{found:?}");
+}
+
 /// C++'s operators are never probed; that an allocator's own are not seen is told.
 #[test]
 fn operators() {

@@ -14,7 +14,7 @@ use super::blocks::{Blocks, BlocksOfStack, BlocksOfThread, Trends};
 use crate::{
     ledger::{EndedBy, Metric, Sample, StackRow, ThreadRow},
     stacks::Frame,
-    trace::{self, End, Recording, StackCounts},
+    trace::{self, End, Held, Recording, StackCounts},
 };
 
 /// Changes when the meaning of something changes.
@@ -227,8 +227,14 @@ impl Rss {
 }
 
 fn threads<'r>(recording: &'r Recording) -> Vec<Thread<'r>> {
+    let held = recording.held_by_streams().unwrap_or_default();
+    let all = recording.ledger.threads();
     let thread = |row: ThreadRow<'r>| {
-        let blocks = BlocksOfThread::of(recording, &row);
+        let of_thread = |held: &&Held| {
+            all.get(held.thread as usize).is_some_and(|thread| std::ptr::eq(thread, row.thread))
+        };
+        let held = held.iter().find(of_thread).map_or(0, |held| held.bytes);
+        let blocks = BlocksOfThread::of(recording, &row, held);
         Thread { blocks, ..Thread::of(row) }
     };
     recording.ledger.by_thread().into_iter().map(thread).collect()

@@ -17,7 +17,10 @@ pub(super) fn sums(recording: &Recording, screen: &mut Screen) {
     let ledger = &recording.ledger;
     let blocks = ledger.blocks();
     let how = match how {
-        Malloc::Exact => String::new(),
+        Malloc::Exact => {
+            let min_size = recording.min_size.map(units::bytes);
+            min_size.map(|size| format!(" of {size} or more")).unwrap_or_default()
+        }
         Malloc::Sampled { mean_bytes } => {
             format!(", sampled every {} on average", units::bytes(mean_bytes))
         }
@@ -35,8 +38,17 @@ pub(super) fn sums(recording: &Recording, screen: &mut Screen) {
             ),
         ],
     );
+    if let Some(min_size) = recording.min_size {
+        let n = units::things(blocks.ignored, "block");
+        let (bytes, size) = (units::bytes(blocks.ignored_bytes), units::bytes(min_size));
+        screen.labeled("ignored", &format!("{bytes} in {n} of less than {size}"));
+    }
+    let before = match recording.min_size {
+        Some(_) => "that are ignored or from before tracing began",
+        None => "from before tracing began",
+    };
     let freed = [
-        (blocks.freed_before, "from before tracing began"),
+        (blocks.freed_before, before),
         (blocks.freed_inherited, "that children have from their parents"),
         (blocks.freed_by_other, "by another thread than the one that asked"),
     ];

@@ -32,7 +32,7 @@ pub fn text_by(recording: &Recording, metric: Metric, colors: bool) -> String {
     what(recording, &mut screen);
     how_much(recording, &mut screen);
     threads::table(recording, &mut screen);
-    threads::ended_by(&recording.ledger, &mut screen);
+    threads::ended_by(recording, &mut screen);
     blocks::section(recording, &mut screen);
     stacks::list(recording, metric, &mut screen);
     how_sure(recording, &mut screen);

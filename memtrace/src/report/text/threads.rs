@@ -2,8 +2,8 @@
 
 use super::{Screen, names, units};
 use crate::{
-    ledger::{EndedBy, Ledger, ThreadRow},
-    trace::Recording,
+    ledger::{EndedBy, Metric, ThreadRow},
+    trace::{Held, Malloc, Recording},
 };
 
 /// Threads in the table.
@@ -55,8 +55,8 @@ fn raise(rows: &mut Vec<ThreadRow<'_>>, index: usize, most: fn(&ThreadRow<'_>) -
 }
 
 /// Who ended what the foremost openers opened: they themselves, or the JVM's cleaner.
-pub(super) fn ended_by(ledger: &Ledger, screen: &mut Screen) {
-    let mut rows = ledger.by_thread();
+pub(super) fn ended_by(recording: &Recording, screen: &mut Screen) {
+    let mut rows = recording.ledger.by_thread();
     rows.retain(|row| row.inflaters > 0);
     rows.sort_by_key(|row| std::cmp::Reverse(row.inflaters));
     if rows.is_empty() {
@@ -68,6 +68,43 @@ pub(super) fn ended_by(ledger: &Ledger, screen: &mut Screen) {
         let begin = format!("  {name} opened {}: ", units::count(row.inflaters));
         screen.parts(&begin, &enders(row), ",", ENDERS_INDENT);
     }
+    held(recording, screen);
+}
+
+/// What the open ones hold, where calls of the allocator were traced.
+fn held(recording: &Recording, screen: &mut Screen) {
+    let held = recording.held_by_streams().unwrap_or_default();
+    let sum = |of: fn(&Held) -> u64| held.iter().map(of).fold(0, u64::saturating_add);
+    let (blocks, bytes) = (sum(|held| held.blocks), sum(|held| held.bytes));
+    if blocks == 0 {
+        return;
+    }
+    let about = if recording.malloc == Some(Malloc::Exact) { "" } else { "about " };
+    let by = match recording.ledger.sum(Metric::InflatersLive) {
+        0 => "by such as were opened before tracing began".to_owned(),
+        1 => "by the one still open".to_owned(),
+        open => {
+            let each = units::bytes(bytes / open);
+            format!("by the {} still open, {about}{each} each", units::count(open))
+        }
+    };
+    let n = units::things(blocks, "block");
+    let begin = format!("  {about}{} in {n} held {by}: ", units::bytes(bytes));
+    let mut parts: Vec<_> =
+        held.iter().take(MAX_OPENERS).map(|held| asked(recording, held)).collect();
+    let rest = held.get(MAX_OPENERS..).unwrap_or_default();
+    if !rest.is_empty() {
+        let bytes = rest.iter().map(|held| held.bytes).fold(0, u64::saturating_add);
+        let threads = units::things(rest.len() as u64, "other thread");
+        parts.push(format!("{} by {threads}", units::bytes(bytes)));
+    }
+    screen.parts(&begin, &parts, ",", ENDERS_INDENT);
+}
+
+fn asked(recording: &Recording, held: &Held) -> String {
+    let thread = recording.ledger.threads().get(held.thread as usize);
+    let name = thread.map(|thread| names::thread_with_id(thread, NAME)).unwrap_or_default();
+    format!("{} asked for by {name}", units::bytes(held.bytes))
 }
 
 fn enders(row: &ThreadRow<'_>) -> Vec<String> {
