@@ -18,6 +18,7 @@ mod malloc;
 mod misses;
 mod obstacle;
 mod placement;
+mod programs;
 mod registers;
 mod ring;
 mod session;
@@ -31,7 +32,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Queue, RingBuf},
     programs::{
-        BtfTracePoint, TracePoint, UProbe,
+        BtfTracePoint, TracePoint,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
@@ -49,6 +50,7 @@ use allocators::Allocators;
 use code_maps::CodeMaps;
 use conditions::Conditions;
 use links::Links;
+use programs::{OF_ALLOCATORS, load_if_needed, program_mut, without_work};
 use session::Session;
 
 use crate::target::{FileVersion, Library};
@@ -164,8 +166,13 @@ impl Probes {
             _ => return Err(anyhow!("the kernel side has no counters")),
         };
         free_shadows(&mut ebpf)?;
-        load_programs(&mut ebpf, &btf)?;
+        programs::load(&mut ebpf, &btf)?;
         let session = session(&ebpf, &btf, options);
+        if options.blocks != Blocks::None && session.is_none() {
+            OF_ALLOCATORS
+                .into_iter()
+                .try_for_each(|name| load_if_needed(&mut ebpf, name).map(drop))?;
+        }
         Ok(Self {
             ebpf,
             counters,
@@ -308,7 +315,7 @@ impl Probes {
         scope: UProbeScope,
     ) -> Result<()> {
         let name = if self.options.bare { without_work(name) } else { name };
-        let program: &mut UProbe = program_mut(&mut self.ebpf, name)?;
+        let program = load_if_needed(&mut self.ebpf, name)?;
         let point = UProbeAttachPoint {
             location: UProbeAttachLocation::AbsoluteOffset(file_offset),
             cookie: Some(cookie),
@@ -318,15 +325,6 @@ impl Probes {
         })?;
         self.links.functions.push((name, link));
         Ok(())
-    }
-}
-
-/// The empty program that goes where program `name` of an allocator's functions would.
-fn without_work(name: &'static str) -> &'static str {
-    match name {
-        "block_wanted" | "block_given_back" => "trap",
-        "block_got" => "trap_at_return",
-        other => other,
     }
 }
 
@@ -348,48 +346,11 @@ fn free_shadows(ebpf: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-fn load_programs(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
-    for (program, tracepoint) in LIFE {
-        let program: &mut BtfTracePoint = program_mut(ebpf, program)?;
-        program
-            .load(tracepoint, btf)
-            .with_context(|| format!("the kernel refused the program for {tracepoint}"))?;
-    }
-    for name in ["sys_enter", "sys_exit"] {
-        let program: &mut TracePoint = program_mut(ebpf, name)?;
-        program.load().with_context(|| format!("the kernel refused program {name}"))?;
-    }
-    for name in [
-        "stream_opens",
-        "stream_init",
-        "stream_init_return",
-        "stream_end",
-        "block_wanted",
-        "block_got",
-        "block_given_back",
-        "trap",
-        "trap_at_return",
-    ] {
-        let program: &mut UProbe = program_mut(ebpf, name)?;
-        program.load().with_context(|| format!("the kernel refused program {name}"))?;
-    }
-    Ok(())
-}
-
 fn add_target(ebpf: &mut Ebpf, tgid: u32, follow: bool) -> Result<()> {
     let map = ebpf.map_mut("TARGETS").context("the kernel side has no table of processes")?;
     let mut targets: aya::maps::HashMap<_, u32, Flags> = aya::maps::HashMap::try_from(map)?;
     let flags = Flags(TargetFlags { follow: u32::from(follow), image: 0 });
     targets.insert(tgid, flags, 0).with_context(|| format!("failed to trace process {tgid}"))
-}
-
-fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P>
-where
-    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    let program =
-        ebpf.program_mut(name).with_context(|| format!("the kernel side has no program {name}"))?;
-    program.try_into().with_context(|| format!("program {name} is of another type"))
 }
 
 /// [`KernelOffsets`] as bytes for a global.
