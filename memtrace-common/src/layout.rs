@@ -10,7 +10,7 @@ pub const MAX_STACK_BYTES: usize = 64 << 10;
 pub const STACK_CLASSES: [usize; 4] = [4 << 10, 16 << 10, 32 << 10, MAX_STACK_BYTES];
 
 /// How much of a thread's stack is remembered, so that of the next one only what has changed is sent.
-pub const SHADOW_BYTES: usize = 32 << 10;
+pub const SHADOW_BYTES: usize = 64 << 10;
 
 /// Steps in which a stack is compared with the thread's last one, from the thread's first frame on.
 pub const SHADOW_STEP_BYTES: usize = 512;

@@ -30,7 +30,7 @@ use super::{
     outputs::{self, Outputs, to_stderr},
 };
 use crate::{
-    probes::{self, Blocks, Probes},
+    probes::{self, Probes},
     report::escape,
     target::{
         self,
@@ -41,8 +41,6 @@ use crate::{
 
 /// Its pages are mapped twice and so count twice in memtrace's own memory.
 pub(super) const RING_BYTES: u32 = 32 << 20;
-/// The same where each block comes with its stack: a thread whose outer frames change sends 40 MiB in 10 ms.
-const RING_BYTES_FOR_ALL_BLOCKS: u32 = 64 << 20;
 
 /// As `env` has them.
 const MEMTRACE_FAILED: u8 = 125;
@@ -69,10 +67,7 @@ fn trace(args: &TraceArgs) -> Result<ExitCode, Failure> {
         _ => SavedNames::default(),
     };
     let options = probes::Options {
-        ring_bytes: match args.blocks() {
-            Blocks::All => RING_BYTES_FOR_ALL_BLOCKS,
-            Blocks::None | Blocks::Samples { .. } => RING_BYTES,
-        },
+        ring_bytes: RING_BYTES,
         debug: args.outputs.verbose >= 2,
         zlib: args.zlib,
         blocks: args.blocks(),
