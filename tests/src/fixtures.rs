@@ -49,6 +49,7 @@ const BLOCKS: &[&str] = &["-fno-builtin", "-pthread"];
 
 const FIXTURES: &[Fixture] = &[
     fixture("map_ops", "map_ops", &[], &[]),
+    fixture("residency", "residency", &[], &[]),
     fixture("threads", "threads", THREADS, &[]),
     fixture("storm", "storm", THREADS, &[]),
     fixture("reuse", "reuse", THREADS, &[]),
