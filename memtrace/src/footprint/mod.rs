@@ -4,6 +4,17 @@
 //! allocator read from outside. The process is neither stopped nor written to, and no page of it becomes resident by
 //! being looked at: residency is read first, then only what is resident.
 
+mod guarded;
+mod header_rule;
+mod labels;
+mod mappings;
 mod resident;
+mod rows;
+mod snapshot;
+mod stacks;
+mod take;
+mod variables;
 
 pub use resident::{Bytes, Kind, Method, PageTables, Resident, ResidentError, Run};
+pub use snapshot::{Arena, Container, Footprint, JavaHeap, Malloc, Row, RowKind};
+pub use take::take;
