@@ -4,6 +4,7 @@
 //! allocator read from outside. The process is neither stopped nor written to, and no page of it becomes resident by
 //! being looked at: residency is read first, then only what is resident.
 
+pub mod glibc;
 mod resident;
 
 pub use resident::{Bytes, Kind, Method, PageTables, Resident, ResidentError, Run};
