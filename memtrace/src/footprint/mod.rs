@@ -1,12 +1,15 @@
-//! What is resident of a process, and what of it an allocator holds.
+//! Where the resident bytes of a process are.
 //!
-//! In: the kernel's page tables, the process's map and its memory. Out: which pages are resident, and the heap of the
-//! allocator read from outside. The process is neither stopped nor written to, and no page of it becomes resident by
+//! In: the kernel's page tables, the process's map and its memory. Out: a [`Footprint`], rows that add up to what is
+//! resident; and what they are made of: which pages are resident, and the heap of the allocator read from outside. What
+//! can't be placed is a row, too, never spread over others. The process is neither stopped nor written to, and no page of it becomes resident by
 //! being looked at: residency is read first, then only what is resident.
 
+pub mod glibc;
 mod guarded;
 mod header_rule;
 mod labels;
+mod malloc;
 mod mappings;
 mod resident;
 mod rows;
@@ -16,5 +19,5 @@ mod take;
 mod variables;
 
 pub use resident::{Bytes, Kind, Method, PageTables, Resident, ResidentError, Run};
-pub use snapshot::{Arena, Container, Footprint, JavaHeap, Malloc, Row, RowKind};
+pub use snapshot::{Arena, Container, Footprint, JavaHeap, Malloc, Pin, Row, RowKind};
 pub use take::take;

@@ -251,6 +251,42 @@ impl Resident {
         bytes
     }
 
+    /// The same, for ranges that are asked for in ascending order: `from` is kept between the calls and begins as 0.
+    #[must_use]
+    pub fn bytes_after(&self, from: &mut usize, range: Range<u64>) -> Bytes {
+        let mut bytes = Bytes::default();
+        while self.runs.get(*from).is_some_and(|run| run.end <= range.start) {
+            *from += 1;
+        }
+        for run in self.runs[(*from).min(self.runs.len())..].iter().map(|run| run.run()) {
+            let (start, end) = (run.start.max(range.start), run.end.min(range.end));
+            if start >= end {
+                break;
+            }
+            bytes.add(run.kind, end - start);
+        }
+        bytes
+    }
+
+    /// The place to begin with in [`Resident::bytes_after`] for ranges from `address` on.
+    #[must_use]
+    pub fn place_of(&self, address: u64) -> usize {
+        self.runs.partition_point(|run| run.end <= address)
+    }
+
+    /// Whether all pages of `range` are present.
+    #[must_use]
+    pub fn is_present(&self, range: Range<u64>) -> bool {
+        let mut at = range.start;
+        for run in self.runs_in(range.clone()) {
+            if run.start > at || run.kind == Kind::Swapped {
+                return false;
+            }
+            at = run.end;
+        }
+        at >= range.end
+    }
+
     /// Bytes of each kind in all ranges.
     #[must_use]
     pub fn total(&self) -> Bytes {

@@ -23,21 +23,13 @@ pub(super) enum Label {
     Malloc,
 }
 
-/// How the resident bytes of the allocator's ranges are made up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct MallocParts {
-    pub(super) returnable_bytes: u64,
-    pub(super) kept_bytes: u64,
-    pub(super) fragment_bytes: u64,
-}
-
 /// Sums up what is resident by label; the rows with something in them.
 ///
-/// Of ZGC's heap `z_used_bytes` are used, where the JVM tells.
+/// Of the allocator's memory `malloc` tells how much belongs to which row; the rest is in use. Of ZGC's heap `z_used_bytes` are used, where the JVM tells.
 pub(super) fn sum(
     resident: &Resident,
     labels: &Labels<Label>,
-    malloc: MallocParts,
+    malloc: &[(RowKind, u64)],
     z_used_bytes: Option<u64>,
 ) -> Vec<Row> {
     let mut sums = Sums::default();
@@ -84,13 +76,9 @@ impl Sums {
 
     /// What is resident of the allocator's memory, in parts; what these leave is in use. They are of a moment later, so
     /// each is cut to what there is.
-    fn add_malloc(&mut self, bytes: Bytes, parts: MallocParts) {
+    fn add_malloc(&mut self, bytes: Bytes, parts: &[(RowKind, u64)]) {
         let mut left = bytes.resident();
-        for (kind, part) in [
-            (RowKind::MallocReturnable, parts.returnable_bytes),
-            (RowKind::MallocKept, parts.kept_bytes),
-            (RowKind::MallocFragments, parts.fragment_bytes),
-        ] {
+        for &(kind, part) in parts {
             let part = part.min(left);
             left -= part;
             self.add(kind, Bytes { anonymous: part, ..Bytes::default() });
@@ -188,7 +176,7 @@ mod tests {
         labels.add(5 * P..15 * P, Label::Row(RowKind::Metaspace));
         labels.add(20 * P..32 * P, Label::Row(RowKind::Gc));
         labels.add(40 * P..60 * P, Label::Row(RowKind::File));
-        let rows = sum(&resident, &labels, MallocParts::default(), None);
+        let rows = sum(&resident, &labels, &[], None);
         for (kind, want) in [
             (RowKind::Metaspace, (5, 0)),
             (RowKind::Gc, (10, 2)),
@@ -212,12 +200,12 @@ mod tests {
         let cases =
             [((2, 3, 1), (2, 3, 1, 4)), ((8, 3, 1), (8, 2, 0, 0)), ((0, 0, 0), (0, 0, 0, 10))];
         for ((returnable, kept, fragments), want) in cases {
-            let parts = MallocParts {
-                returnable_bytes: returnable * P,
-                kept_bytes: kept * P,
-                fragment_bytes: fragments * P,
-            };
-            let rows = sum(&resident, &labels, parts, None);
+            let parts = [
+                (RowKind::MallocReturnable, returnable * P),
+                (RowKind::MallocKept, kept * P),
+                (RowKind::MallocFragments, fragments * P),
+            ];
+            let rows = sum(&resident, &labels, &parts, None);
             let pages = |kind| bytes_of(&rows, kind).0;
             let found = (
                 pages(RowKind::MallocReturnable),
@@ -242,7 +230,7 @@ mod tests {
             labels.add(view * P..(view + 50) * P, Label::HeapView((view * P).wrapping_neg()));
         }
         // Pages 0 to 9, 5 to 19, 30: 21 of them, 5 seen twice.
-        let rows = sum(&resident, &labels, MallocParts::default(), Some(8 * P));
+        let rows = sum(&resident, &labels, &[], Some(8 * P));
         let pages = |kind| bytes_of(&rows, kind).0;
         assert_eq!(pages(RowKind::JavaHeapUsed), 8);
         assert_eq!(pages(RowKind::JavaHeapUnused), 13);

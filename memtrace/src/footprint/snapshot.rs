@@ -158,6 +158,19 @@ pub struct Arena {
     pub returnable_bytes: u64,
     /// Whole free pages that it does not.
     pub kept_bytes: u64,
+    /// Of each heap, the highest block in use: below it nothing can be unmapped.
+    pub pinned_by: Vec<Pin>,
+}
+
+/// A block that keeps a heap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Where the heap begins.
+    pub heap: u64,
+    /// Where the block is, as malloc gave it out.
+    pub address: u64,
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// Where the resident bytes of a process are at one moment.

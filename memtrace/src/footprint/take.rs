@@ -10,8 +10,9 @@ use super::{
     guarded::Guarded,
     header_rule,
     labels::Labels,
+    malloc::{self, Heap},
     mappings::{self, CodeFiles},
-    rows::{self, Label, MallocParts},
+    rows::{self, Label},
     snapshot::{Footprint, JavaHeap, RowKind},
     stacks, variables,
 };
@@ -57,6 +58,7 @@ struct Look {
     pid: u32,
     maps: Vec<Mapping>,
     stack_pointers: Vec<u64>,
+    tables: PageTables,
     resident: Rc<Resident>,
     kernel_rss_bytes: u64,
     memory: Rc<dyn Memory>,
@@ -74,20 +76,23 @@ impl Look {
         let stack_pointers = threads.filter_map(|tid| target::stack_pointer(pid, tid)).collect();
         let ranges: Vec<Range<u64>> =
             maps.iter().map(|mapping| mapping.start..mapping.end).collect();
-        let resident = Rc::new(PageTables::open(pid)?.read(&ranges)?);
+        let tables = PageTables::open(pid)?;
+        let resident = Rc::new(tables.read(&ranges)?);
         let kernel_rss_bytes = target::memory(pid).rss_bytes;
         let memory = Rc::new(Guarded::new(pid, &maps, resident.clone()));
         let notes = Vec::new();
-        Ok(Self { pid, maps, stack_pointers, resident, kernel_rss_bytes, memory, notes })
+        Ok(Self { pid, maps, stack_pointers, tables, resident, kernel_rss_bytes, memory, notes })
     }
 
     fn footprint(mut self) -> Footprint {
         let areas = self.areas();
         let heap = areas.as_ref().and_then(|areas| areas.heap.clone());
-        let labels = self.labels(areas.as_ref());
+        let malloc = malloc::read(self.pid, &self.maps, &self.resident, &self.tables);
+        self.notes.extend(malloc.notes());
+        let labels = self.labels(areas.as_ref(), &malloc);
         let z_used = heap.as_ref().filter(|heap| heap.collector == Collector::Z);
         let z_used = z_used.and_then(|heap| heap.used_bytes);
-        let rows = rows::sum(&self.resident, &labels, MallocParts::default(), z_used);
+        let rows = rows::sum(&self.resident, &labels, &malloc.parts(), z_used);
         let total = self.resident.total();
         let mut footprint = Footprint {
             rss_bytes: total.resident(),
@@ -97,6 +102,7 @@ impl Look {
             rows,
             ..Footprint::default()
         };
+        footprint.malloc = malloc.summary();
         footprint.java_heap = heap.map(|heap| JavaHeap {
             collector: heap.collector.name().to_owned(),
             used_bytes: heap.used_bytes,
@@ -142,7 +148,7 @@ impl Look {
     }
 
     /// All labels, the surest first.
-    fn labels(&self, areas: Option<&Areas>) -> Labels<Label> {
+    fn labels(&self, areas: Option<&Areas>, malloc: &Heap) -> Labels<Label> {
         let mut labels = Labels::new();
         let row = |kind| Label::Row(kind);
         for mapping in self.maps.iter().filter(|mapping| is_heap_view(mapping)) {
@@ -153,9 +159,12 @@ impl Look {
         let (sure, tables): (Vec<_>, Vec<_>) =
             areas.iter().partition(|area| area.kind != AreaKind::Gc);
         sure.into_iter().for_each(|area| labels.add(area.range.clone(), row(row_of(area.kind))));
-        for heap in header_rule::heaps(&*self.memory, &self.maps) {
-            labels.add(heap, Label::Malloc);
-        }
+        let ranges = match malloc {
+            Heap::Glibc(malloc) => malloc.parts().into_iter().map(|part| part.range).collect(),
+            Heap::Other(_) => Vec::new(),
+            Heap::Unknown => header_rule::heaps(&*self.memory, &self.maps),
+        };
+        ranges.into_iter().for_each(|range| labels.add(range, Label::Malloc));
         for area in tables {
             labels.add(area.range.clone(), row(row_of(area.kind)));
         }
@@ -166,14 +175,25 @@ impl Look {
         for variables in variables::ranges(&self.maps, &code, |mapping| self.head(mapping)) {
             labels.add(variables, row(RowKind::Library));
         }
-        self.add_blocks(&mut labels);
+        if matches!(malloc, Heap::Unknown) {
+            self.add_blocks(&mut labels);
+        }
         for mapping in &self.maps {
             let range = mapping.start..mapping.end;
             let kind = mappings::row(mapping, &code);
-            if mapping.path == b"[heap]" {
-                labels.add(range, Label::Malloc);
-            } else if let Some(kind) = kind.or((areas.is_empty()).then_some(RowKind::Anonymous)) {
-                labels.add(range, row(kind));
+            match (kind, malloc) {
+                (Some(kind), _) => labels.add(range, row(kind)),
+                // Another allocator's mappings look like anyone's.
+                (None, Heap::Other(_)) => labels.add(range, row(RowKind::Allocator)),
+                (None, Heap::Glibc(_)) if mapping.path == b"[heap]" => {
+                    labels.add(range, row(RowKind::Anonymous));
+                }
+                (None, Heap::Unknown) if mapping.path == b"[heap]" => {
+                    labels.add(range, Label::Malloc);
+                }
+                // What a program maps for itself is its own; a JVM's should be known.
+                (None, _) if areas.is_empty() => labels.add(range, row(RowKind::Anonymous)),
+                (None, _) => {}
             }
         }
         labels

@@ -105,7 +105,7 @@ fn errors() {
     let tables = PageTables::open(child.id()).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    let gone = tables.read(&[0..1 << 46]).unwrap_err();
+    let gone = tables.read(&[0..1 << 45, 1 << 45..1 << 46]).unwrap_err();
     assert!(matches!(gone, ResidentError::Gone(_)), "{gone}");
     for (errno, want) in [(libc::EPERM, true), (libc::EACCES, true), (libc::EIO, false)] {
         let error = ResidentError::of(7, io::Error::from_raw_os_error(errno));

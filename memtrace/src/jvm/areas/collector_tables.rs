@@ -17,8 +17,9 @@ use super::{
 use crate::target::maps::Mapping;
 
 const PAGE_BYTES: u64 = 4096;
-/// Objects that are looked through, how far from the first ones, and bytes of the first ones and the others.
-const MAX_OBJECTS: usize = 800;
+/// Objects that are looked through, addresses that may be one, how far from the first ones, and bytes of the first ones and the others.
+const MAX_OBJECTS: usize = 1600;
+const MAX_SEEN: usize = 16_384;
 const MAX_DEPTH: u8 = 2;
 const FIRST_BYTES: usize = 4096;
 const OTHER_BYTES: usize = 1024;
@@ -58,13 +59,16 @@ impl Search<'_> {
         let mut waiting: VecDeque<(u64, u8)> =
             first.into_iter().map(|object| (object, 0)).collect();
         let (mut seen, mut found) = (FxHashSet::default(), Vec::new());
-        while seen.len() < MAX_OBJECTS
+        let mut n_read = 0;
+        while n_read < MAX_OBJECTS
+            && seen.len() < MAX_SEEN
             && let Some((object, depth)) = waiting.pop_front()
         {
             if object < PAGE_BYTES || object % 8 != 0 || object >> 47 != 0 || !seen.insert(object) {
                 continue;
             }
             let words = self.words(object, if depth == 0 { FIRST_BYTES } else { OTHER_BYTES });
+            n_read += usize::from(!words.is_empty());
             found.extend(self.tables_in(&words));
             if depth < MAX_DEPTH {
                 waiting.extend(words.into_iter().map(|word| (word, depth + 1)));
@@ -75,10 +79,15 @@ impl Search<'_> {
 
     /// The words of an object, as far as they can be read.
     fn words(&self, object: u64, len: usize) -> Vec<u64> {
-        let to_page_end = (PAGE_BYTES - object % PAGE_BYTES) as usize;
-        // What lies behind an object may be a page that was never touched, and none is to be read for nothing.
-        let words = |len: usize| self.fields.words(object, len / 8);
-        words(len).or_else(|| words(len.min(to_page_end))).unwrap_or_default()
+        let (mut words, mut at, mut left) = (Vec::new(), object, len as u64);
+        while left > 0 {
+            let n = left.min(PAGE_BYTES - at % PAGE_BYTES);
+            // What lies behind an object may be a page that was never touched.
+            let Some(piece) = self.fields.words(at, n as usize / 8) else { break };
+            words.extend(piece);
+            (at, left) = (at.wrapping_add(n), left - n);
+        }
+        words
     }
 
     fn tables_in(&self, words: &[u64]) -> Vec<Range<u64>> {

@@ -76,6 +76,15 @@ struct Arena {
     live_bytes: u64,
     returnable_bytes: u64,
     kept_bytes: u64,
+    pinned_by: Vec<Pin>,
+}
+
+/// The highest block in use of a heap.
+#[derive(Serialize)]
+struct Pin {
+    heap: String,
+    address: String,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -121,14 +130,21 @@ impl<'r> Footprint<'r> {
 
 impl Malloc {
     fn of(malloc: &footprint::Malloc) -> Self {
+        let hex = |address: u64| format!("{address:#x}");
+        let pin = |pin: &footprint::Pin| Pin {
+            heap: hex(pin.heap),
+            address: hex(pin.address),
+            bytes: pin.bytes,
+        };
         let arena = |arena: &footprint::Arena| Arena {
-            address: format!("{:#x}", arena.address),
+            address: hex(arena.address),
             threads: arena.n_threads,
             heaps: arena.n_heaps,
             resident_bytes: arena.resident_bytes,
             live_bytes: arena.live_bytes,
             returnable_bytes: arena.returnable_bytes,
             kept_bytes: arena.kept_bytes,
+            pinned_by: arena.pinned_by.iter().map(pin).collect(),
         };
         Self {
             live_bytes: malloc.live_bytes,
