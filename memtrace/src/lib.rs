@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod commands;
 pub mod events;
+pub mod footprint;
 pub mod hostile;
 pub mod jvm;
 pub mod ledger;

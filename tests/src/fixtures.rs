@@ -47,8 +47,13 @@ const OF_JAVA: &[&str] =
 /// Programs that call the allocator: a compiler that knows what malloc does may leave calls out.
 const BLOCKS: &[&str] = &["-fno-builtin", "-pthread"];
 
+/// Programs that leave their heap in some shape; what looks up a function by name needs a library before 2.34.
+const HEAPS: &[&str] = &["-fno-builtin", "-pthread", "-ldl", "-Wno-deprecated-declarations"];
+
 const FIXTURES: &[Fixture] = &[
     fixture("map_ops", "map_ops", &[], &[]),
+    fixture("residency", "residency", &[], &[]),
+    fixture("heap_shapes", "heap_shapes", HEAPS, &[]),
     fixture("threads", "threads", THREADS, &[]),
     fixture("storm", "storm", THREADS, &[]),
     fixture("reuse", "reuse", THREADS, &[]),

@@ -13,6 +13,7 @@ Examples:
   memtrace --pid 4242 -d 60s -o trace.mt     Trace for a minute and keep the trace
   memtrace -- java -jar app.jar              Start a program and trace it from its first instruction
   memtrace report trace.mt --folded -        Folded stacks of a recorded trace
+  memtrace footprint 4242                    Where its resident bytes are now
   memtrace stacks 4242                       What every thread does now, Java and native
 
 Exit status:
@@ -41,6 +42,12 @@ pub(crate) enum Command {
     ///
     /// Needs neither root nor the process. A trace that was cut is read up to the cut (exit status 3).
     Report(ReportArgs),
+    /// Print where the resident bytes of a process are at this moment
+    ///
+    /// A table whose rows add up to what the kernel counts as resident (RSS): Java heap, metaspace, code, stacks, malloc,
+    /// libraries, files. It is read from outside: nothing is traced, and the process is neither stopped nor written to.
+    /// What can't be placed is the row `unexplained`.
+    Footprint(FootprintArgs),
     /// Print the stacks of all threads at this moment, Java and native
     ///
     /// Nothing is stopped, and the process does not notice: a thread that waits has left its registers in the kernel. Each
@@ -158,6 +165,29 @@ pub(crate) struct ReportArgs {
 
     #[command(flatten)]
     pub(crate) outputs: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FootprintArgs {
+    /// The process
+    #[arg(value_name = "PID", required_unless_present = "diff")]
+    pub(crate) pid: Option<u32>,
+
+    /// Write the footprint as JSON to this file, `-` for stdout
+    ///
+    /// With --watch a line for each look.
+    #[arg(long, value_name = "FILE", conflicts_with = "diff")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Look again and again with this time between, written like 5s or 1m, and print what changed
+    ///
+    /// Until Ctrl-C or the process's end.
+    #[arg(long, value_name = "TIME", value_parser = units::parse_time, conflicts_with = "diff")]
+    pub(crate) watch: Option<Duration>,
+
+    /// Print what changed between two footprints, or two reports, that --json wrote
+    #[arg(long, value_names = ["BEFORE", "AFTER"], num_args = 2, conflicts_with = "pid")]
+    pub(crate) diff: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -337,7 +367,7 @@ mod tests {
     #[test]
     fn what_can_be_typed() {
         // (arguments, whether they are understood)
-        let cases: [(&[&str], bool); 19] = [
+        let cases: [(&[&str], bool); 24] = [
             (&["--pid", "1"], true),
             (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
             (&["--", "ls", "-l"], true),
@@ -352,6 +382,12 @@ mod tests {
             (&["__replay", "x", "y", "--living", "--rounds", "3"], true),
             (&["__replay", "x", "--rounds", "0"], false),
             (&["stacks"], false),
+            (&["footprint", "1", "--json", "-", "--watch", "5s"], true),
+            (&["footprint", "--diff", "a", "b"], true),
+            (&["footprint", "--diff", "a"], false),
+            (&["footprint", "1", "--diff", "a", "b"], false),
+            (&["footprint", "1", "--watch", "0s"], false),
+            (&["footprint"], false),
             (&[], false),
             (&["--pid", "1", "--", "ls"], false),
             (&["--pid", "1", "--user", "x"], false),

@@ -4,6 +4,7 @@ mod args;
 mod clock;
 mod doctor;
 mod failure;
+mod footprint;
 mod jstack;
 mod outputs;
 mod replay;
@@ -25,6 +26,7 @@ pub fn run() -> ExitCode {
     let result = match &cli.command {
         None => trace::run(&cli.trace),
         Some(Command::Report(args)) => report::run(args),
+        Some(Command::Footprint(args)) => footprint::run(args),
         Some(Command::Stacks(args)) => stacks::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Replay(args)) => replay::run(args),

@@ -20,6 +20,22 @@ use crate::{
 
 pub(crate) use place::{Beginning, create, is_stdout};
 
+/// One result that goes to a file of its own.
+#[derive(Debug)]
+pub(crate) struct Output(Place);
+
+impl Output {
+    /// Checks that `path` can be written to.
+    pub(crate) fn find(path: &Path) -> Result<Self> {
+        Place::find(path).map(Self)
+    }
+
+    /// Lets `write` write to it.
+    pub(crate) fn write(self, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+        self.0.write(write)
+    }
+}
+
 /// The results that were asked for.
 #[derive(Debug)]
 pub(crate) struct Outputs {

@@ -17,6 +17,7 @@ const MAX_CACHE_BYTES: u64 = 2 << 30;
 const MAX_MAP_BYTES: u64 = 32 << 20;
 /// Steps back to a block's beginning.
 const MAX_STEPS: usize = 100_000;
+const PAGE_BYTES: u64 = 4096;
 const FREE: u8 = 0xff;
 /// Blocks of a heap that are looked at.
 const MAX_BLOCKS: usize = 200_000;
@@ -153,6 +154,12 @@ fn apart(mut heaps: Vec<CodeHeap>) -> Vec<CodeHeap> {
 }
 
 impl CodeHeap {
+    /// Where the segment map is, as far as it is used.
+    pub(super) fn segment_map_range(&self) -> std::ops::Range<u64> {
+        let start = self.segment_map & !(PAGE_BYTES - 1);
+        start..self.segment_map.saturating_add(self.n_segments).next_multiple_of(PAGE_BYTES)
+    }
+
     /// Where the block begins that `address` lies in.
     pub(super) fn block(
         &self,

@@ -3,6 +3,7 @@
 //! Text and memory of a JVM go in, threads and names come out. Nothing here acts on the target.
 
 mod absent;
+mod areas;
 mod capture;
 mod code;
 mod code_blob;
@@ -34,6 +35,7 @@ mod vm;
 mod vm_structs;
 mod vm_threads;
 
+pub use areas::{Area, AreaKind, Areas, Collector, Heap};
 pub use capture::{Capture, Recorder};
 pub use code::CodeId;
 pub use image::Image;

@@ -17,10 +17,10 @@ use super::{
 pub struct Vm {
     pub(super) memory: Rc<dyn Memory>,
     pub(super) structs: VmStructs,
-    library: Library,
+    pub(super) library: Library,
     release: Release,
     flags: Flags,
-    threads: ThreadsLayout,
+    pub(super) threads: ThreadsLayout,
     vm_threads: Option<VmThreadsLayout>,
     oops: Option<Oops>,
     fields: ThreadFields,

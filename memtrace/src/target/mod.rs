@@ -4,6 +4,7 @@
 //! where that was asked for.
 
 mod allocator;
+mod cgroup;
 mod code_files;
 pub mod elf_parts;
 mod freezer;
@@ -20,6 +21,7 @@ mod segment;
 mod situation;
 
 pub use allocator::allocator;
+pub use cgroup::{Container, container};
 pub use code_files::{code_files, code_files_ahead};
 pub use freezer::is_frozen;
 pub use held::Held;
@@ -30,7 +32,7 @@ pub use process::{
     resolve_command, start_brk, start_stack,
 };
 pub use root::{FileVersion, Library, Root, open_mapped};
-pub use schedule::Standstill;
+pub use schedule::{Standstill, stack_pointer};
 pub use segment::segment_bytes;
 pub use situation::{Activity, Jvm, Situation};
 

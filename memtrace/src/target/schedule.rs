@@ -34,6 +34,20 @@ impl Standstill {
     }
 }
 
+/// The stack pointer of a thread that is off every processor; `None` where it runs, or has ended.
+///
+/// `NUMBER ARGUMENT… SP PC` in a system call, `-1 SP PC` elsewhere (`proc_pid_syscall` in fs/proc/base.c).
+pub fn stack_pointer(pid: u32, tid: u32) -> Option<u64> {
+    pointer_in(&try_text_of(&file(pid, tid, "syscall")).ok()?)
+}
+
+fn pointer_in(text: &str) -> Option<u64> {
+    let mut words = text.split_whitespace().rev();
+    let (_pc, pointer) = (words.next()?, words.next()?);
+    words.next()?;
+    u64::from_str_radix(pointer.strip_prefix("0x")?, 16).ok()
+}
+
 fn file(pid: u32, tid: u32, name: &str) -> PathBuf {
     format!("/proc/{pid}/task/{tid}/{name}").into()
 }
@@ -57,6 +71,21 @@ fn n_switches(pid: u32, tid: u32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::pointer_in;
+
+    /// What the kernel writes for each kind of thread.
+    #[test]
+    fn stack_pointers() {
+        for (text, want) in [
+            ("202 0x7f 0x89 0x0 0x0 0x0 0xff 0x7ffd10 0x7f88\n", Some(0x7f_fd10)),
+            ("-1 0x7ffd20 0x7f88\n", Some(0x7f_fd20)),
+            ("running\n", None),
+            ("0x1 0x2\n", None),
+            ("", None),
+        ] {
+            assert_eq!(pointer_in(text), want, "{text:?}");
+        }
+    }
     use std::{
         sync::{
             Arc,

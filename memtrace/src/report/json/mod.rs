@@ -4,6 +4,7 @@
 //! numbers. What was not measured is absent. Keys may be added within a schema number; a change of meaning changes it.
 
 mod blocks;
+mod footprint;
 mod layout;
 mod shape;
 mod threads;
@@ -14,6 +15,9 @@ use serde::Serialize;
 use serde_json::Serializer;
 
 use crate::trace::Recording;
+pub use footprint::{
+    NoFootprint, WrittenRows, read_footprint, write_footprint, write_footprint_line,
+};
 use layout::Layout;
 pub use threads::write_threads;
 

@@ -1,0 +1,112 @@
+//! `memtrace footprint PID --watch TIME`: the table once, and then what changed, until Ctrl-C or the process's end.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use tokio::{
+    runtime, select,
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
+
+use super::{
+    super::{failure::Failure, outputs},
+    about, json, take,
+};
+use crate::{
+    report::{
+        footprint::{FootprintNow, by_name, changes, write_changes, write_text},
+        units,
+    },
+    target,
+};
+
+/// Where lines of JSON go.
+enum Lines {
+    None,
+    Stdout,
+    File(File),
+}
+
+impl Lines {
+    fn find(path: Option<&Path>) -> Result<Self> {
+        match path {
+            None => Ok(Self::None),
+            Some(path) if outputs::is_stdout(path) => Ok(Self::Stdout),
+            Some(path) => outputs::create(path).map(Self::File),
+        }
+    }
+
+    fn write(&mut self, now: &FootprintNow) -> Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Stdout => outputs::to_stdout_by(|out| Ok(json::write_footprint_line(now, out)?)),
+            Self::File(file) => Ok(json::write_footprint_line(now, file)?),
+        }
+    }
+}
+
+pub(super) fn run(pid: u32, every: Duration, path: Option<&Path>) -> Result<ExitCode, Failure> {
+    let mut lines = Lines::find(path)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("failed to set up waiting")?;
+    let mut watched = Watched { is_quiet: matches!(lines, Lines::Stdout), last: None };
+    let target = about(pid);
+    runtime.block_on(async {
+        let mut interrupt =
+            signal(SignalKind::interrupt()).context("failed to wait for signals")?;
+        let mut terminate =
+            signal(SignalKind::terminate()).context("failed to wait for signals")?;
+        loop {
+            let footprint = match take(pid) {
+                // It may have ended between two looks, but not before the first.
+                Err(_) if watched.last.is_some() && !target::is_alive(pid) => break,
+                footprint => footprint?,
+            };
+            let now = FootprintNow { target: target.clone(), footprint };
+            lines.write(&now)?;
+            watched.show(now)?;
+            select! {
+                () = sleep(every) => {}
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+            }
+            if !target::is_alive(pid) {
+                break;
+            }
+        }
+        Ok::<(), Failure>(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Watched {
+    /// Whether stdout is taken.
+    is_quiet: bool,
+    last: Option<FootprintNow>,
+}
+
+impl Watched {
+    fn show(&mut self, now: FootprintNow) -> Result<()> {
+        if !self.is_quiet {
+            outputs::to_stdout_by(|out| Ok(self.write(&now, out)?))?;
+        }
+        self.last = Some(now);
+        Ok(())
+    }
+
+    fn write(&self, now: &FootprintNow, out: &mut dyn Write) -> io::Result<()> {
+        let Some(last) = &self.last else { return write_text(now, out) };
+        let (before, after) = (&last.footprint, &now.footprint);
+        let span = units::span(after.time_ns.saturating_sub(before.time_ns));
+        writeln!(out, "\nafter {span}")?;
+        let changes = changes(&by_name(before), &by_name(after));
+        write_changes(&changes, (before.rss_bytes, after.rss_bytes), out)
+    }
+}

@@ -1,0 +1,156 @@
+//! Chunks that were freed and yet look as if in use: those of fastbins and of threads' caches.
+//!
+//! Their links may be disguised ("safe-linking", since 2.32): which it is each link tells itself, as only one of the two
+//! leads to a place where a chunk may be.
+
+use super::{
+    chunk_set::ChunkSet,
+    layout::{ALIGN, FLAGS, Layout, MIN_CHUNK, N_FASTBINS, TcacheLayout},
+    space::Space,
+};
+
+/// Chunks of one cache's list: a tunable allows 65,535.
+const MAX_CACHED: usize = 65_535;
+/// Blocks of bits for chunks of fastbins, 8 KiB each: 8 GiB of memory that is full of them.
+const MAX_BLOCKS: usize = 8192;
+
+/// What lists hold, and what is wrong with them.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    pub(super) chunks: ChunkSet,
+    /// Lists that end at something that is no chunk of theirs.
+    pub(super) n_cut: u64,
+}
+
+/// Where a link leads that stands at `place`: `Some(0)` at the end, `None` where it makes no sense.
+fn target(space: &Space, place: u64, link: u64) -> Option<u64> {
+    let plain = link ^ (place >> 12);
+    [plain, link].into_iter().find(|&to| to == 0 || space.is_chunk_place(to))
+}
+
+/// The chunks of an arena's fastbins.
+pub(super) fn fastbins(space: &Space, arena: u64, layout: &Layout, lists: &mut Lists) {
+    let Some(first) = layout.fastbins else { return };
+    for bin in 0..N_FASTBINS {
+        let size = MIN_CHUNK + bin * ALIGN;
+        let mut chunk = space.word(arena + first + bin * 8).unwrap_or_default();
+        while chunk != 0 {
+            let mut words = [0; 16];
+            let is_one = space.is_chunk_place(chunk)
+                && lists.chunks.n_blocks() < MAX_BLOCKS
+                && space.read(chunk + 8, &mut words)
+                && word(&words, 0) & !FLAGS == size
+                && lists.chunks.insert(chunk);
+            let next = target(space, chunk + 16, word(&words, 8)).filter(|_| is_one);
+            let Some(next) = next else {
+                lists.n_cut += 1;
+                break;
+            };
+            chunk = next;
+        }
+    }
+}
+
+/// How the chunks of threads' caches are told in a walk.
+#[derive(Debug)]
+pub(super) enum CacheKey {
+    /// There are none, or they can't be told.
+    None,
+    /// All bear the same word (since 2.34).
+    Word(u64),
+    /// Each bears the address of its cache (2.29 to 2.33).
+    Caches(Vec<u64>),
+    /// They bear nothing, and are known from the lists (to 2.28).
+    Listed(ChunkSet),
+}
+
+/// The cache of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cache {
+    /// Address of the structure, behind the header of its chunk.
+    pub(super) address: u64,
+    pub(super) layout: TcacheLayout,
+}
+
+/// The cache at `address`, if its chunk has the size of one.
+pub(super) fn cache_at(space: &Space, address: u64) -> Option<Cache> {
+    let chunk = address.checked_sub(16).filter(|&chunk| space.is_chunk_place(chunk))?;
+    let size = space.word(chunk + 8)? & !FLAGS;
+    let layout = super::layout::TCACHES.into_iter().find(|layout| layout.chunk == size)?;
+    // Every list begins with nothing or a block.
+    let is_list = |n: u64| {
+        let first = space.word(address + layout.entries + n * 8);
+        first.is_some_and(|first| first == 0 || space.is_chunk_place(first))
+    };
+    (0..layout.n_entries).all(is_list).then_some(Cache { address, layout })
+}
+
+/// Learns from the lists of `caches` how their chunks are told.
+pub(super) fn cache_key(space: &Space, caches: &[Cache], n_cut: &mut u64) -> CacheKey {
+    let mut listed = ChunkSet::default();
+    let mut keys: Vec<u64> = Vec::new();
+    let mut n_own = 0;
+    for cache in caches {
+        for n in 0..cache.layout.n_entries {
+            let first =
+                space.word(cache.address + cache.layout.entries + n * 8).unwrap_or_default();
+            let seen = follow(space, first, n, &mut listed, n_cut);
+            n_own += usize::from(seen == Some(cache.address));
+            keys.extend(seen);
+        }
+    }
+    if keys.is_empty() {
+        return CacheKey::None;
+    }
+    if 2 * n_own > keys.len() {
+        return CacheKey::Caches(caches.iter().map(|cache| cache.address).collect());
+    }
+    // The process goes on meanwhile: what most say.
+    keys.sort_unstable();
+    let middle = keys[keys.len() / 2];
+    let n_same = keys.iter().filter(|&&key| key == middle).count();
+    if middle != 0 && 2 * n_same > keys.len() && (n_same > 1 || keys.len() == 1) && is_new(caches) {
+        CacheKey::Word(middle)
+    } else {
+        CacheKey::Listed(listed)
+    }
+}
+
+/// Whether caches of this form may have a key: those before 2.30 hold counts of a byte.
+fn is_new(caches: &[Cache]) -> bool {
+    caches.iter().all(|cache| cache.layout != super::layout::TCACHES[0])
+}
+
+/// Follows list `n` of a cache from the block `first` on; the second word of that block.
+fn follow(
+    space: &Space,
+    first: u64,
+    n: u64,
+    listed: &mut ChunkSet,
+    n_cut: &mut u64,
+) -> Option<u64> {
+    let mut key = None;
+    let mut block = first;
+    for _ in 0..MAX_CACHED {
+        if block == 0 {
+            break;
+        }
+        let mut words = [0; 24];
+        let is_one = space.is_chunk_place(block) && space.read(block - 8, &mut words) && {
+            let size = word(&words, 0) & !FLAGS;
+            size == MIN_CHUNK + n * ALIGN || (n >= 64 && size > MIN_CHUNK + 63 * ALIGN)
+        };
+        let next = target(space, block, word(&words, 8)).filter(|_| is_one);
+        let Some(next) = next.filter(|_| listed.insert(block - 16)) else {
+            *n_cut += 1;
+            break;
+        };
+        key = key.or(Some(word(&words, 16)));
+        block = next;
+    }
+    key
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    bytes[at..].iter().take(8).rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+}

@@ -1,0 +1,100 @@
+//! The process's memory, as far as it may be looked at: what is mapped, and resident.
+
+use std::ops::Range;
+
+use crate::{
+    footprint::resident::{PageTables, Resident},
+    jvm::Memory,
+    target::maps::Mapping,
+};
+
+/// What is resident at this moment: a snapshot grows old while a process runs.
+pub trait Pages {
+    /// What is resident of `range` now; `None` where that can't be told any more.
+    fn now(&self, range: Range<u64>) -> Option<Resident>;
+}
+
+impl Pages for PageTables {
+    fn now(&self, range: Range<u64>) -> Option<Resident> {
+        self.read(std::slice::from_ref(&range)).ok()
+    }
+}
+
+/// A recorded process stays as it is.
+impl Pages for Resident {
+    fn now(&self, range: Range<u64>) -> Option<Resident> {
+        let runs: Vec<_> = self.runs_in(range).collect();
+        Some(Resident::of_runs(&runs))
+    }
+}
+
+/// The memory of one process.
+pub(super) struct Space<'a> {
+    pub(super) memory: &'a dyn Memory,
+    /// By address.
+    pub(super) maps: &'a [Mapping],
+    /// What was resident when looking began; everything is counted by it.
+    pub(super) resident: &'a Resident,
+    pub(super) pages: &'a dyn Pages,
+}
+
+impl<'a> Space<'a> {
+    /// The mapping that `address` lies in.
+    pub(super) fn mapping_at(&self, address: u64) -> Option<&'a Mapping> {
+        let next = self.maps.partition_point(|mapping| mapping.start <= address);
+        self.maps[..next].last().filter(|mapping| address < mapping.end)
+    }
+
+    /// Whether `address` may be that of a chunk: aligned, and in memory that malloc may have.
+    pub(super) fn is_chunk_place(&self, address: u64) -> bool {
+        address.is_multiple_of(16) && self.mapping_at(address).is_some_and(is_malloc_like)
+    }
+
+    /// The word at `address`, if its page is resident. What is not is not read: that would make it resident.
+    pub(super) fn word(&self, address: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes).then(|| u64::from_le_bytes(bytes))
+    }
+
+    /// Fills `bytes` from `address` on, if all of it is resident.
+    pub(super) fn read(&self, address: u64, bytes: &mut [u8]) -> bool {
+        let Some(end) = address.checked_add(bytes.len() as u64) else { return false };
+        let is_present = || {
+            let was = self.resident.is_present(address..end);
+            was || self.pages.now(address..end).is_some_and(|now| now.is_present(address..end))
+        };
+        self.mapping_at(address).is_some_and(|mapping| mapping.access && end <= mapping.end)
+            && is_present()
+            && self.memory.read(address, bytes).is_ok()
+    }
+
+    /// The words of the resident pages in `range`, a page at a time; the caller has bounded it.
+    pub(super) fn pages_of(&self, range: Range<u64>) -> Vec<(u64, Vec<u64>)> {
+        let mut pages = Vec::new();
+        for run in self.resident.runs_in(range) {
+            let mut bytes = [0; PAGE_BYTES as usize];
+            for page in (run.start..run.end).step_by(PAGE_BYTES as usize) {
+                if self.read(page, &mut bytes) {
+                    pages.push((page, words_of(&bytes)));
+                }
+            }
+        }
+        pages
+    }
+}
+
+pub(super) const PAGE_BYTES: u64 = 4096;
+
+fn words_of(bytes: &[u8]) -> Vec<u64> {
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    bytes.chunks_exact(8).map(word).collect()
+}
+
+/// Whether a mapping may be malloc's: memory without a file, the heap, or pages of the pool of huge ones.
+pub(super) fn is_malloc_like(mapping: &Mapping) -> bool {
+    let is_named_like = match &mapping.path[..] {
+        b"" | b"[heap]" => true,
+        path => path.starts_with(b"[anon:") || path.starts_with(b"/anon_hugepage"),
+    };
+    mapping.access && !mapping.exec && is_named_like
+}

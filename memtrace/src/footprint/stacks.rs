@@ -1,0 +1,70 @@
+//! Stacks of threads, of any program: where their stack pointers are, and stacks that glibc keeps of ended threads.
+//!
+//! In: the map and stack pointers. Out: ranges. A stack is a mapping; the guard before it has no access.
+
+use std::{collections::BTreeSet, ops::Range};
+
+use crate::target::maps::Mapping;
+
+/// More than any guard of a stack's: one page of glibc's, or four of HotSpot's zones.
+const MAX_GUARD_BYTES: u64 = 1 << 20;
+/// glibc keeps no larger ones (40 MiB in all, nptl/allocatestack.c).
+const MAX_KEPT_BYTES: u64 = 40 << 20;
+
+/// The stacks of threads whose stack pointers are `pointers`, and of ended ones.
+pub(super) fn ranges(maps: &[Mapping], pointers: &[u64]) -> Vec<Range<u64>> {
+    let mut live = BTreeSet::new();
+    for &pointer in pointers {
+        let after = maps.partition_point(|mapping| mapping.start <= pointer);
+        let index = after.checked_sub(1).filter(|&index| pointer < maps[index].end);
+        live.extend(index.filter(|&index| is_stack(&maps[index])));
+    }
+    let sizes: BTreeSet<u64> = live.iter().filter_map(|&index| whole_bytes(maps, index)).collect();
+    let is_kept = |&index: &usize| {
+        let mapping = &maps[index];
+        !live.contains(&index)
+            && is_stack(mapping)
+            && mapping.is_anonymous()
+            && mapping.size_bytes() <= MAX_KEPT_BYTES
+            && whole_bytes(maps, index).is_some_and(|bytes| sizes.contains(&bytes))
+    };
+    let kept: Vec<usize> = (0..maps.len()).filter(is_kept).collect();
+    live.into_iter().chain(kept).map(|index| maps[index].start..maps[index].end).collect()
+}
+
+/// A stack is the process's own memory. A program may have its stack in `[heap]`, which then stays what it is.
+fn is_stack(mapping: &Mapping) -> bool {
+    mapping.access && (mapping.is_anonymous() || mapping.path == b"[stack]")
+}
+
+/// The bytes of a stack with its guard; `None` where there is no guard.
+fn whole_bytes(maps: &[Mapping], index: usize) -> Option<u64> {
+    let guard = maps.get(index.checked_sub(1)?)?;
+    let is_guard = !guard.access
+        && guard.is_anonymous()
+        && guard.end == maps[index].start
+        && guard.size_bytes() <= MAX_GUARD_BYTES;
+    is_guard.then(|| maps[index].end - guard.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::maps::parse;
+
+    /// A live stack, one that is kept of an ended thread, and what only looks like one.
+    #[test]
+    fn live_and_kept() {
+        let maps = parse(
+            b"10000-11000 ---p 0 00:00 0\n11000-20000 rw-p 0 00:00 0\n\
+              30000-34000 ---p 0 00:00 0\n34000-40000 rw-p 0 00:00 0\n\
+              50000-51000 ---p 0 00:00 0\n51000-90000 rw-p 0 00:00 0\n\
+              a1000-b0000 rw-p 0 00:00 0\n\
+              c0000-c1000 ---p 0 00:00 0\nc1000-d0000 rw-p 0 fe:00 7 /x\n\
+              e0000-f0000 rw-p 0 00:00 0 [stack]\n",
+        );
+        let found = ranges(&maps, &[0x11800, 0xe8000, 0x10800, 0x5, u64::MAX]);
+        assert_eq!(found, [0x11000..0x20000, 0xe0000..0xf0000, 0x34000..0x40000]);
+        assert!(ranges(&maps, &[]).is_empty());
+    }
+}

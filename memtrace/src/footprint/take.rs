@@ -1,0 +1,250 @@
+//! How a footprint is taken: residency first, then what explains it.
+//!
+//! In: a pid. Out: a [`Footprint`]. The process goes on meanwhile: what it does between two looks makes a difference, but
+//! rows are always of the one moment at which the page tables were read.
+
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, rc::Rc};
+
+use super::{
+    PageTables, Resident, ResidentError,
+    guarded::Guarded,
+    header_rule,
+    labels::Labels,
+    malloc::{self, Heap},
+    mappings::{self, CodeFiles},
+    rows::{self, Label},
+    snapshot::{Footprint, JavaHeap, RowKind},
+    stacks, variables,
+};
+use crate::{
+    jvm::{self, AreaKind, Areas, Collector, Memory, Vm},
+    target::{
+        self,
+        maps::{self, Mapping},
+    },
+};
+
+/// A process that executes another program meanwhile is looked at again so many times.
+const MAX_TRIES: usize = 3;
+/// Threads whose stack pointers are asked for.
+const MAX_THREADS: usize = 65_536;
+/// User addresses end here (x86-64 with four levels of page tables), but for `[vsyscall]`, which is none of its own.
+const END_OF_USER: u64 = 1 << 47;
+
+/// Takes the footprint of process `pid`; `time_ns` is the time that it says.
+///
+/// # Errors
+///
+/// Where its map or its page tables can't be read: it has ended, or it is another user's.
+pub fn take(pid: u32, time_ns: u64) -> Result<Footprint, ResidentError> {
+    for n in 1.. {
+        let image = target::start_stack(pid);
+        let mut footprint = Look::at(pid)?.footprint();
+        if target::start_stack(pid) == image || n == MAX_TRIES {
+            footprint.time_ns = time_ns;
+            if n == MAX_TRIES && target::start_stack(pid) != image {
+                footprint
+                    .notes
+                    .push("it executed another program while it was looked at".to_owned());
+            }
+            return Ok(footprint);
+        }
+    }
+    Err(ResidentError::Gone(pid))
+}
+
+/// Everything that is read of a process.
+struct Look {
+    pid: u32,
+    maps: Vec<Mapping>,
+    stack_pointers: Vec<u64>,
+    tables: PageTables,
+    resident: Rc<Resident>,
+    kernel_rss_bytes: u64,
+    memory: Rc<dyn Memory>,
+    notes: Vec<String>,
+}
+
+impl Look {
+    fn at(pid: u32) -> Result<Self, ResidentError> {
+        let mut maps = maps::read(pid).map_err(|source| error_of(pid, source))?;
+        maps.retain(|mapping| mapping.end <= END_OF_USER);
+        if maps.is_empty() {
+            return Err(ResidentError::Gone(pid));
+        }
+        let threads = target::threads(pid).into_iter().take(MAX_THREADS);
+        let stack_pointers = threads.filter_map(|tid| target::stack_pointer(pid, tid)).collect();
+        let ranges: Vec<Range<u64>> =
+            maps.iter().map(|mapping| mapping.start..mapping.end).collect();
+        let tables = PageTables::open(pid)?;
+        let resident = Rc::new(tables.read(&ranges)?);
+        let kernel_rss_bytes = target::memory(pid).rss_bytes;
+        let memory = Rc::new(Guarded::new(pid, &maps, resident.clone()));
+        let notes = Vec::new();
+        Ok(Self { pid, maps, stack_pointers, tables, resident, kernel_rss_bytes, memory, notes })
+    }
+
+    fn footprint(mut self) -> Footprint {
+        let areas = self.areas();
+        let heap = areas.as_ref().and_then(|areas| areas.heap.clone());
+        let malloc = malloc::read(self.pid, &self.maps, &self.resident, &self.tables);
+        self.notes.extend(malloc.notes());
+        let labels = self.labels(areas.as_ref(), &malloc);
+        let z_used = heap.as_ref().filter(|heap| heap.collector == Collector::Z);
+        let z_used = z_used.and_then(|heap| heap.used_bytes);
+        let rows = rows::sum(&self.resident, &labels, &malloc.parts(), z_used);
+        let total = self.resident.total();
+        let mut footprint = Footprint {
+            rss_bytes: total.resident(),
+            swap_bytes: total.swapped,
+            hugetlb_bytes: total.hugetlb,
+            kernel_rss_bytes: Some(self.kernel_rss_bytes).filter(|&bytes| bytes > 0),
+            rows,
+            ..Footprint::default()
+        };
+        footprint.malloc = malloc.summary();
+        footprint.java_heap = heap.map(|heap| JavaHeap {
+            collector: heap.collector.name().to_owned(),
+            used_bytes: heap.used_bytes,
+            committed_bytes: heap.committed_bytes,
+            resident_bytes: footprint.resident(RowKind::JavaHeapUsed)
+                + footprint.resident(RowKind::JavaHeapUnused),
+        });
+        match target::container(self.pid) {
+            Ok(container) => footprint.container = container,
+            Err(error) => {
+                let note = format!("the files of its control group can't be read ({error})");
+                self.notes.push(note);
+            }
+        }
+        self.note_unread();
+        footprint.notes = self.notes;
+        footprint
+    }
+
+    fn note_unread(&mut self) {
+        let unread = self.resident.unread_bytes();
+        if unread > 0 {
+            self.notes.push(format!(
+                "{unread} bytes of address space were too large to be looked at page by page"
+            ));
+        }
+    }
+
+    /// What the JVM has put where; `None` where there is no JVM, or none that tells.
+    fn areas(&mut self) -> Option<Areas> {
+        let libjvm = jvm::libjvm(&self.maps)?;
+        match Vm::open(self.memory.clone(), libjvm) {
+            Ok(mut vm) => {
+                let mut areas = vm.areas(&self.maps);
+                self.notes.append(&mut areas.notes);
+                Some(areas)
+            }
+            Err(error) => {
+                self.notes.push(format!("the JVM's own memory is not told apart: {error}"));
+                None
+            }
+        }
+    }
+
+    /// All labels, the surest first.
+    fn labels(&self, areas: Option<&Areas>, malloc: &Heap) -> Labels<Label> {
+        let mut labels = Labels::new();
+        let row = |kind| Label::Row(kind);
+        for mapping in self.maps.iter().filter(|mapping| is_heap_view(mapping)) {
+            let to_offset = mapping.offset.wrapping_sub(mapping.start);
+            labels.add(mapping.start..mapping.end, Label::HeapView(to_offset));
+        }
+        let areas: &[jvm::Area] = areas.map_or(&[], |areas| &areas.areas);
+        let (sure, tables): (Vec<_>, Vec<_>) =
+            areas.iter().partition(|area| area.kind != AreaKind::Gc);
+        sure.into_iter().for_each(|area| labels.add(area.range.clone(), row(row_of(area.kind))));
+        let ranges = match malloc {
+            Heap::Glibc(malloc) => malloc.parts().into_iter().map(|part| part.range).collect(),
+            Heap::Other(_) => Vec::new(),
+            Heap::Unknown => header_rule::heaps(&*self.memory, &self.maps),
+        };
+        ranges.into_iter().for_each(|range| labels.add(range, Label::Malloc));
+        for area in tables {
+            labels.add(area.range.clone(), row(row_of(area.kind)));
+        }
+        for stack in stacks::ranges(&self.maps, &self.stack_pointers) {
+            labels.add(stack, row(RowKind::ThreadStacks));
+        }
+        let code = CodeFiles::of(&self.maps);
+        for variables in variables::ranges(&self.maps, &code, |mapping| self.head(mapping)) {
+            labels.add(variables, row(RowKind::Library));
+        }
+        if matches!(malloc, Heap::Unknown) {
+            self.add_blocks(&mut labels);
+        }
+        for mapping in &self.maps {
+            let range = mapping.start..mapping.end;
+            let kind = mappings::row(mapping, &code);
+            match (kind, malloc) {
+                (Some(kind), _) => labels.add(range, row(kind)),
+                // Another allocator's mappings look like anyone's.
+                (None, Heap::Other(_)) => labels.add(range, row(RowKind::Allocator)),
+                (None, Heap::Glibc(_)) if mapping.path == b"[heap]" => {
+                    labels.add(range, row(RowKind::Anonymous));
+                }
+                (None, Heap::Unknown) if mapping.path == b"[heap]" => {
+                    labels.add(range, Label::Malloc);
+                }
+                // What a program maps for itself is its own; a JVM's should be known.
+                (None, _) if areas.is_empty() => labels.add(range, row(RowKind::Anonymous)),
+                (None, _) => {}
+            }
+        }
+        labels
+    }
+
+    /// Blocks that glibc has mapped on their own.
+    fn add_blocks(&self, labels: &mut Labels<Label>) {
+        for mapping in self.maps.iter().filter(|mapping| mapping.is_anonymous() && mapping.access) {
+            for free in labels.free_in(mapping.start..mapping.end) {
+                labels.add(header_rule::blocks(&*self.memory, free), Label::Malloc);
+            }
+        }
+    }
+
+    /// The first bytes of a mapped file: from the process's memory where they are resident, else from the file.
+    fn head(&self, mapping: &Mapping) -> Option<Vec<u8>> {
+        let len = variables::HEAD_BYTES;
+        let first = mapping.start..mapping.start + len as u64;
+        if self.resident.bytes_in(first.clone()).resident() == len as u64 {
+            return self.memory.bytes(mapping.start, len).ok();
+        }
+        let file: File = target::open_mapped(self.pid, mapping).ok()?;
+        let mut bytes = vec![0; len];
+        let n = file.read_at(&mut bytes, 0).ok()?;
+        bytes.truncate(n);
+        Some(bytes)
+    }
+}
+
+fn is_heap_view(mapping: &Mapping) -> bool {
+    mapping.path.starts_with(b"/memfd:java_heap")
+}
+
+fn row_of(kind: AreaKind) -> RowKind {
+    match kind {
+        AreaKind::HeapUsed => RowKind::JavaHeapUsed,
+        AreaKind::HeapUnused => RowKind::JavaHeapUnused,
+        AreaKind::CodeCache => RowKind::CodeCache,
+        AreaKind::Cds => RowKind::Cds,
+        AreaKind::ClassSpace => RowKind::ClassSpace,
+        AreaKind::Metaspace => RowKind::Metaspace,
+        AreaKind::ThreadStacks => RowKind::ThreadStacks,
+        AreaKind::Gc => RowKind::Gc,
+        AreaKind::Other => RowKind::Anonymous,
+    }
+}
+
+fn error_of(pid: u32, source: io::Error) -> ResidentError {
+    match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => ResidentError::Gone(pid),
+        Some(libc::EPERM | libc::EACCES) => ResidentError::NoPermission(pid),
+        _ => ResidentError::Io { pid, source },
+    }
+}

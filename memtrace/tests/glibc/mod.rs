@@ -1,0 +1,134 @@
+//! Fixture programs with a heap in some shape, looked at from outside.
+
+use std::{
+    fs,
+    ops::Range,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use memtrace::{
+    footprint::{
+        PageTables, Resident,
+        glibc::{Arena, Malloc},
+    },
+    target::maps,
+};
+use memtrace_tests::{said::Said, subject::Subject};
+
+/// Every shape that the fixture makes, and a tunable that it is run with.
+pub(crate) const SHAPES: &[(&str, &str)] = &[
+    ("burst", ""),
+    ("top", ""),
+    ("burst_threads", ""),
+    ("pinned", ""),
+    ("every_second_small", ""),
+    ("every_second_large", ""),
+    ("threads32", ""),
+    ("mixed", ""),
+    ("caches", ""),
+    ("fast_main", ""),
+    ("fast_top", ""),
+    ("fast_pinned", ""),
+    ("tops", ""),
+    ("mmapped", ""),
+    ("foreign", ""),
+    ("foreign_last", ""),
+    ("sizes", ""),
+    ("nothing", ""),
+    ("top", "glibc.malloc.hugetlb=1"),
+    ("foreign", "glibc.malloc.hugetlb=1"),
+    ("mixed", "glibc.malloc.arena_max=1"),
+];
+
+/// A fixture whose heap has its shape, and that is stopped.
+pub(crate) struct Shaped {
+    subject: Subject,
+    pub(crate) said: Said,
+}
+
+impl Shaped {
+    /// Starts `program`, which takes the shape as its last argument.
+    pub(crate) fn start(program: &mut Command, (shape, tunable): &(&str, &str)) -> Self {
+        program.arg(shape).arg("--wait").env("GLIBC_TUNABLES", tunable);
+        let mut subject = Subject::start(program);
+        let said = subject.finish();
+        subject.signal(libc::SIGSTOP);
+        Self { subject, said }
+    }
+
+    pub(crate) fn scan(&self) -> Scan {
+        Scan::of(self.subject.pid())
+    }
+
+    /// Lets it trim, and returns by how much its anonymous memory fell.
+    pub(crate) fn trim(&mut self) -> u64 {
+        self.subject.signal(libc::SIGCONT);
+        let said = self.subject.finish();
+        said.text("dropped").parse::<i64>().unwrap().max(0).cast_unsigned()
+    }
+}
+
+/// One look at a process.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    pub(crate) malloc: Malloc,
+    pub(crate) resident: Resident,
+    pub(crate) took: Duration,
+}
+
+impl Scan {
+    pub(crate) fn of(pid: u32) -> Self {
+        let begun = Instant::now();
+        let maps = maps::read(pid).unwrap();
+        let tables = PageTables::open(pid).unwrap();
+        let ranges: Vec<Range<u64>> =
+            maps.iter().map(|mapping| mapping.start..mapping.end).collect();
+        let resident = tables.read(&ranges).unwrap();
+        let malloc = Malloc::of(pid, &maps, &resident, &tables).unwrap();
+        Self { malloc, resident, took: begun.elapsed() }
+    }
+}
+
+/// A field of `/proc/PID/smaps_rollup` in bytes.
+
+pub(crate) fn rollup(pid: u32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// What was read is what malloc itself counts, and everything adds up; else what does not.
+pub(crate) fn check_sums(scan: &Scan, said: &Said) -> Result<(), String> {
+    let malloc = &scan.malloc;
+    let sum = |of: &dyn Fn(&Arena) -> u64| malloc.arenas.iter().map(of).sum::<u64>();
+    let rows = [
+        ("system", sum(&|arena| arena.system_bytes)),
+        ("in_use", sum(&|arena| arena.in_use_as_mallinfo())),
+        ("free", sum(&|arena| arena.free_as_mallinfo())),
+        ("fast", malloc.chunks().fastbin_bytes),
+        ("mmapped", malloc.mmapped_bytes()),
+        ("n_mmapped", malloc.mmapped.len() as u64),
+    ];
+    for (key, seen) in rows {
+        same(key, seen, said.number(key))?;
+    }
+    for arena in &malloc.arenas {
+        // What others have behind the top is none of malloc's business.
+        let behind = arena.heaps.iter().filter(|heap| arena.is_main && heap.top.is_some());
+        let behind: u64 =
+            behind.map(|heap| heap.range.end - arena.top - heap.chunks.top_bytes).sum();
+        let walked = arena.chunks.total_bytes() - behind;
+        same("all chunks of an arena", walked, arena.system_bytes)?;
+    }
+    for part in malloc.parts() {
+        let resident = scan.resident.bytes_in(part.range.clone()).resident();
+        same("resident bytes of a part", part.resident.total(), resident)?;
+    }
+    let parts: u64 = malloc.parts().iter().map(|part| part.resident.total()).sum();
+    same("resident bytes of all parts", parts, malloc.resident().total())
+}
+
+fn same(what: &str, seen: u64, want: u64) -> Result<(), String> {
+    if seen == want { Ok(()) } else { Err(format!("{what}: {seen}, should be {want}")) }
+}
