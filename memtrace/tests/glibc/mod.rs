@@ -1,5 +1,8 @@
 //! Fixture programs with a heap in some shape, looked at from outside.
 
+mod live;
+mod versions;
+
 use std::{
     fs,
     ops::Range,
@@ -15,6 +18,9 @@ use memtrace::{
     target::maps,
 };
 use memtrace_tests::{said::Said, subject::Subject};
+
+/// What `malloc_trim(0)` may differ by from what was predicted.
+const MAX_TRIM_ERROR: u64 = 64 << 10;
 
 /// Every shape that the fixture makes, and a tunable that it is run with.
 pub(crate) const SHAPES: &[(&str, &str)] = &[
@@ -114,11 +120,13 @@ pub(crate) fn check_sums(scan: &Scan, said: &Said) -> Result<(), String> {
         same(key, seen, said.number(key))?;
     }
     for arena in &malloc.arenas {
-        // What others have behind the top is none of malloc's business.
+        // What others have before its first chunk and behind the top is none of malloc's business.
         let behind = arena.heaps.iter().filter(|heap| arena.is_main && heap.top.is_some());
         let behind: u64 =
             behind.map(|heap| heap.range.end - arena.top - heap.chunks.top_bytes).sum();
-        let walked = arena.chunks.total_bytes() - behind;
+        let base = malloc.settings.filter(|_| arena.is_main).map(|settings| settings.sbrk_base);
+        let before = base.map_or(0, |base| base - arena.heaps[0].range.start);
+        let walked = arena.chunks.total_bytes() - behind - before;
         same("all chunks of an arena", walked, arena.system_bytes)?;
     }
     for part in malloc.parts() {
@@ -131,4 +139,26 @@ pub(crate) fn check_sums(scan: &Scan, said: &Said) -> Result<(), String> {
 
 fn same(what: &str, seen: u64, want: u64) -> Result<(), String> {
     if seen == want { Ok(()) } else { Err(format!("{what}: {seen}, should be {want}")) }
+}
+
+/// What is wrong with what was read of `program` in this shape.
+pub(crate) fn check(program: &mut Command, shape: &(&str, &str)) -> Option<String> {
+    let mut shaped = Shaped::start(program, shape);
+    let scan = shaped.scan();
+    let summed = check_sums(&scan, &shaped.said);
+    let (predicted, returned) = (scan.malloc.trim_returns_bytes(), shaped.trim());
+    let is_predicted = predicted.abs_diff(returned) <= MAX_TRIM_ERROR;
+    eprintln!(
+        "{shape:?}: predicted {predicted} returned {returned}, {:?}, {:?}",
+        scan.took, scan.malloc.losses
+    );
+    let summed = match summed {
+        Ok(()) if is_predicted => return None,
+        Ok(()) => "the sums are right".to_owned(),
+        Err(error) => error,
+    };
+    Some(format!(
+        "{shape:?}: predicted {predicted}, returned {returned}; {summed}: {:#x?}",
+        scan.malloc
+    ))
 }

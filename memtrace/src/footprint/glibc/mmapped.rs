@@ -1,6 +1,6 @@
 //! Blocks that malloc gave a mapping of their own.
 //!
-//! Each begins with the header of a chunk whose size is a multiple of pages, with no flag but that one. The kernel makes
+//! Each begins with the header of a chunk that ends with a page, with no flag but that one. The kernel makes
 //! one mapping of those that touch, so they are followed from the start of each mapping; one behind someone else's
 //! memory is not found, and what is missing malloc itself tells.
 
@@ -14,6 +14,10 @@ use super::{
 /// Blocks of a process: the kernel has room for 65,530 mappings by default, but they may have been merged.
 const MAX_BLOCKS: usize = 1 << 20;
 
+/// Where the chunk of a block with an alignment of its own is looked for.
+const MAX_ALIGN_BYTES: u64 = 1 << 30;
+const MAX_PAGES: usize = 4;
+
 /// The blocks, by address. `taken` are ranges, by address, that are known to be something else.
 pub(super) fn find(space: &Space, taken: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut blocks = Vec::new();
@@ -25,11 +29,9 @@ pub(super) fn find(space: &Space, taken: &[Range<u64>]) -> Vec<Range<u64>> {
     for mapping in candidates {
         let mut at = mapping.start;
         while at < mapping.end && blocks.len() < MAX_BLOCKS {
-            let Some(bytes) = block_at(space, at).filter(|&bytes| bytes <= mapping.end - at) else {
-                break;
-            };
-            blocks.push(at..at + bytes);
-            at += bytes;
+            let Some(end) = block_at(space, at).filter(|&end| end <= mapping.end) else { break };
+            blocks.push(at..end);
+            at = end;
         }
     }
     blocks
@@ -40,12 +42,24 @@ fn overlaps(taken: &[Range<u64>], start: u64, end: u64) -> bool {
     taken.get(next).is_some_and(|range| range.start < end)
 }
 
+/// The end of the block whose pages begin at `at`.
 fn block_at(space: &Space, at: u64) -> Option<u64> {
-    let (before, head) = (space.word(at)?, space.word(at + 8)?);
+    end_at(space, at, at).or_else(|| {
+        // Of one with an alignment of its own, the chunk may begin later: right before a page (since 2.43).
+        let runs = space.resident.runs_in(at..at.saturating_add(MAX_ALIGN_BYTES));
+        let pages = runs.flat_map(|run| (run.start..run.end).step_by(PAGE_BYTES as usize));
+        pages.take(MAX_PAGES).find_map(|page| end_at(space, at, page + PAGE_BYTES - 16))
+    })
+}
+
+/// The end of the block at `at` whose chunk is at `chunk`. Up to 2.42 its size counts all of it, then all but 16 bytes.
+fn end_at(space: &Space, at: u64, chunk: u64) -> Option<u64> {
+    let (before, head) = (space.word(chunk)?, space.word(chunk + 8)?);
     let bytes = head & !FLAGS;
-    let is_block = before == 0
-        && head & FLAGS == IS_MMAPPED
-        && bytes.is_multiple_of(PAGE_BYTES)
-        && (PAGE_BYTES..1 << 47).contains(&bytes);
-    is_block.then_some(bytes)
+    if before & !1 != chunk - at || head & FLAGS != IS_MMAPPED || !(2048..1 << 47).contains(&bytes)
+    {
+        return None;
+    }
+    let end = chunk + bytes;
+    [end, end + 16].into_iter().find(|end| end.is_multiple_of(PAGE_BYTES))
 }

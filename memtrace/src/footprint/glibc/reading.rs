@@ -201,30 +201,37 @@ impl<'a> Reading<'a> {
 
     fn main_part(&mut self, range: Range<u64>, lists: &Lists) -> (Heap, u64) {
         let (space, top_at) = (self.space, self.main.address + self.main.layout.top);
+        let is_brk = self.main_heap.as_ref() == Some(&range);
         let bounds = || {
-            let top = space.word(top_at).filter(|top| range.contains(top));
-            // The heap may have grown since the map was read.
-            let grown = top.and_then(|top| {
-                let end = top.checked_add(space.word(top + 8)? & !FLAGS)?;
-                end.checked_next_multiple_of(PAGE_BYTES)
-            });
-            let most = range.end.saturating_add(1 << 32);
-            let end = grown.filter(|&end| end <= most).unwrap_or(0).max(range.end);
-            Bounds { end, top: top.unwrap_or(u64::MAX) }
+            // The heap may have grown.
+            let top = space.word(top_at);
+            let top = top.filter(|&top| is_brk && top >= range.start || range.contains(&top));
+            let Some(top) = top else { return Bounds { end: range.end, top: u64::MAX } };
+            let end = space.word(top + 8).and_then(|head| top.checked_add(head & !FLAGS));
+            let is_last = end.is_some_and(|end| end.next_multiple_of(PAGE_BYTES) == range.end);
+            // Where the top does not end with the heap, the heap may have changed since the map was read.
+            let end = if is_last { None } else { space.pages.heap_end() };
+            let most = range.start.saturating_add(1 << 46);
+            let end = end.filter(|&end| end > top && end <= most).unwrap_or(range.end);
+            // It may also be elsewhere: `brk` fails where something is in its way.
+            Bounds { end, top: if top < end { top } else { u64::MAX } }
         };
         let thp = self.settings.map_or(0, |settings| settings.thp_page_bytes);
-        let is_brk = self.main_heap.as_ref() == Some(&range);
         let trim = TopTrim { page_bytes: thp.max(PAGE_BYTES) };
         let first = if is_brk { self.first_of_main() } else { range.start };
         let region = Region {
             first,
             bounds: &bounds,
             is_main: true,
+            was_end: range.end,
             top_trim: Some(trim).filter(|_| is_brk),
         };
         let (end, mut tally) = self.walk(&region, lists);
-        tally.chunks.foreign_bytes += first - range.start;
-        tally.split.foreign += space.resident.bytes_in(range.start..first).resident();
+        let base = self.settings.map_or(range.start, |settings| settings.sbrk_base);
+        let base = base.clamp(range.start, first);
+        tally.chunks.foreign_bytes += base - range.start;
+        tally.chunks.overhead_bytes += first - base;
+        tally.split.foreign += space.resident.bytes_in(range.start..base).resident();
         let range = range.start..end.max(range.end);
         let top = Some(bounds().top).filter(|&top| top != u64::MAX);
         self.heap(range, top, tally)
@@ -238,7 +245,8 @@ impl<'a> Reading<'a> {
             Bounds { end, top: top.unwrap_or(u64::MAX) }
         };
         let first = self.first_of(info);
-        let region = Region { first, bounds: &bounds, is_main: false, top_trim: None };
+        let was_end = info.end;
+        let region = Region { first, bounds: &bounds, is_main: false, was_end, top_trim: None };
         let (end, mut tally) = self.walk(&region, lists);
         tally.chunks.overhead_bytes += first - info.start;
         let range = info.start..info.accessible_end.max(end);

@@ -5,18 +5,28 @@ use std::ops::Range;
 use crate::{
     footprint::resident::{PageTables, Resident},
     jvm::Memory,
-    target::maps::Mapping,
+    target::maps::{self, Mapping},
 };
 
 /// What is resident at this moment: a snapshot grows old while a process runs.
 pub trait Pages {
     /// What is resident of `range` now; `None` where that can't be told any more.
     fn now(&self, range: Range<u64>) -> Option<Resident>;
+
+    /// Where the heap that `brk` made ends now; `None` where it is as the map has it.
+    fn heap_end(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl Pages for PageTables {
     fn now(&self, range: Range<u64>) -> Option<Resident> {
         self.read(std::slice::from_ref(&range)).ok()
+    }
+
+    fn heap_end(&self) -> Option<u64> {
+        let maps = maps::read(self.pid()).ok()?;
+        maps.iter().rfind(|mapping| mapping.path == b"[heap]").map(|mapping| mapping.end)
     }
 }
 
