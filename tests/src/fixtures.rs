@@ -54,6 +54,7 @@ const FIXTURES: &[Fixture] = &[
     fixture("map_ops", "map_ops", &[], &[]),
     fixture("residency", "residency", &[], &[]),
     fixture("heap_shapes", "heap_shapes", HEAPS, &[]),
+    fixture("heap_damaged", "heap_damaged", HEAPS, &[]),
     fixture("heap_busy", "heap_busy", HEAPS, &[]),
     fixture("heap_small", "heap_small", HEAPS, &[]),
     fixture("threads", "threads", THREADS, &[]),

@@ -1,5 +1,6 @@
 //! Fixture programs with a heap in some shape, looked at from outside.
 
+mod corrupt;
 mod live;
 mod versions;
 
