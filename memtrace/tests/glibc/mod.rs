@@ -2,6 +2,7 @@
 
 mod corrupt;
 mod live;
+mod recording;
 mod versions;
 
 use std::{
@@ -25,6 +26,7 @@ const MAX_TRIM_ERROR: u64 = 64 << 10;
 
 /// Every shape that the fixture makes, and a tunable that it is run with.
 pub(crate) const SHAPES: &[(&str, &str)] = &[
+    ("little", ""),
     ("burst", ""),
     ("top", ""),
     ("burst_threads", ""),
@@ -89,12 +91,18 @@ impl Scan {
         let begun = Instant::now();
         let maps = maps::read(pid).unwrap();
         let tables = PageTables::open(pid).unwrap();
-        let ranges: Vec<Range<u64>> =
-            maps.iter().map(|mapping| mapping.start..mapping.end).collect();
-        let resident = tables.read(&ranges).unwrap();
+        let resident = tables.read(&ranges(&maps)).unwrap();
         let malloc = Malloc::of(pid, &maps, &resident, &tables).unwrap();
         Self { malloc, resident, took: begun.elapsed() }
     }
+}
+
+/// How long a heap may be looked at.
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(20);
+
+/// All that is mapped.
+pub(crate) fn ranges(maps: &[maps::Mapping]) -> Vec<Range<u64>> {
+    maps.iter().map(|mapping| mapping.start..mapping.end).collect()
 }
 
 /// A field of `/proc/PID/smaps_rollup` in bytes.

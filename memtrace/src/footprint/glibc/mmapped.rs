@@ -10,6 +10,7 @@ use super::{
     layout::{FLAGS, IS_MMAPPED},
     space::{PAGE_BYTES, Space, is_malloc_like},
 };
+use crate::target::maps::Mapping;
 
 /// Blocks of a process: the kernel has room for 65,530 mappings by default, but they may have been merged.
 const MAX_BLOCKS: usize = 1 << 20;
@@ -21,25 +22,32 @@ const MAX_PAGES: usize = 4;
 /// The blocks, by address. `taken` are ranges, by address, that are known to be something else.
 pub(super) fn find(space: &Space, taken: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut blocks = Vec::new();
-    let candidates = space.maps.iter().filter(|mapping| {
-        is_malloc_like(mapping)
-            && mapping.path != b"[heap]"
-            && !overlaps(taken, mapping.start, mapping.end)
-    });
-    for mapping in candidates {
-        let mut at = mapping.start;
-        while at < mapping.end && blocks.len() < MAX_BLOCKS {
-            let Some(end) = block_at(space, at).filter(|&end| end <= mapping.end) else { break };
-            blocks.push(at..end);
-            at = end;
+    let is_candidate = |mapping: &&Mapping| is_malloc_like(mapping) && mapping.path != b"[heap]";
+    for mapping in space.maps.iter().filter(is_candidate) {
+        for piece in gaps(mapping.start..mapping.end, taken) {
+            let mut at = piece.start;
+            while at < piece.end && blocks.len() < MAX_BLOCKS {
+                let Some(end) = block_at(space, at).filter(|&end| end <= piece.end) else { break };
+                blocks.push(at..end);
+                at = end;
+            }
         }
     }
     blocks
 }
 
-fn overlaps(taken: &[Range<u64>], start: u64, end: u64) -> bool {
-    let next = taken.partition_point(|range| range.end <= start);
-    taken.get(next).is_some_and(|range| range.start < end)
+/// What of `range` none of `taken` has.
+pub(super) fn gaps(range: Range<u64>, taken: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut gaps = Vec::new();
+    let mut at = range.start;
+    let first = taken.partition_point(|other| other.end <= range.start);
+    for other in taken[first..].iter().take_while(|other| other.start < range.end) {
+        gaps.push(at..other.start.max(at));
+        at = at.max(other.end);
+    }
+    gaps.push(at..range.end.max(at));
+    gaps.retain(|gap| gap.start < gap.end);
+    gaps
 }
 
 /// The end of the block whose pages begin at `at`.
@@ -62,4 +70,25 @@ fn end_at(space: &Space, at: u64, chunk: u64) -> Option<u64> {
     }
     let end = chunk + bytes;
     [end, end + 16].into_iter().find(|end| end.is_multiple_of(PAGE_BYTES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of a range when others have taken theirs.
+    #[test]
+    fn what_is_left() {
+        let taken = [1..2, 4..6, 6..8];
+        let cases = [
+            (0..10, vec![0..1, 2..4, 8..10]),
+            (2..4, vec![2..4; 1]),
+            (5..7, vec![]),
+            (1..5, vec![2..4; 1]),
+            (8..9, vec![8..9; 1]),
+        ];
+        for (range, want) in cases {
+            assert_eq!(gaps(range.clone(), &taken), want, "{range:?}");
+        }
+    }
 }

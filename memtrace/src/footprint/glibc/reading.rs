@@ -11,7 +11,7 @@ use super::{
     lists::{self, Cache, CacheKey, Lists},
     main_arena::{self, MainArena},
     mmapped, settings,
-    space::{PAGE_BYTES, Space},
+    space::{PAGE_BYTES, Space, is_malloc_like},
     tally::{Tally, TopTrim},
     threads::{self, ThreadHeap},
     walk::{Bounds, Budget, Marks, Region, Walk},
@@ -24,7 +24,8 @@ const MAX_RESYNCS: u64 = 20_000;
 const MAX_SEARCH_BYTES: u64 = 256 << 20;
 
 pub(super) fn read(process: &Process<'_>) -> Result<Malloc, NoMalloc> {
-    let Process { memory, maps, resident, pages, .. } = *process;
+    let Process { memory, resident, pages, .. } = *process;
+    let maps = &disjoint(process.maps);
     let space = Space { memory, maps, resident, pages };
     let data = main_arena::data_of_libc(maps);
     let mains = main_arena::find(&space, &data);
@@ -43,6 +44,17 @@ pub(super) fn read(process: &Process<'_>) -> Result<Malloc, NoMalloc> {
     malloc.losses = reading.losses(&malloc);
     malloc.losses.n_other_libcs = mains.len() as u64 - 1;
     Ok(malloc)
+}
+
+/// `maps` without those that overlap one before them: read from a text, they may be anything.
+fn disjoint(maps: &[Mapping]) -> Vec<Mapping> {
+    let mut end = 0;
+    let mut is_behind = |mapping: &&Mapping| {
+        let is_behind = mapping.start >= end;
+        end = end.max(mapping.end);
+        is_behind
+    };
+    maps.iter().filter(|mapping| is_behind(mapping)).cloned().collect()
 }
 
 struct Reading<'a> {
@@ -186,15 +198,14 @@ impl<'a> Reading<'a> {
     fn main_heaps(&mut self, lists: &Lists) -> Vec<(Heap, u64)> {
         let mut ranges: Vec<Range<u64>> = self.main_heap.iter().cloned().collect();
         let top = self.space.word(self.main.address + self.main.layout.top).unwrap_or_default();
-        let is_taken = |address: u64| {
-            ranges.iter().any(|range| range.contains(&address))
-                || self
-                    .heaps
-                    .iter()
-                    .any(|heap| (heap.start..heap.accessible_end).contains(&address))
-        };
-        if let Some(mapping) = self.space.mapping_at(top).filter(|_| !is_taken(top)) {
-            ranges.push(mapping.start..mapping.end);
+        let mut taken: Vec<Range<u64>> =
+            self.heaps.iter().map(|heap| heap.start..heap.accessible_end).collect();
+        taken.extend(ranges.iter().cloned());
+        taken.sort_unstable_by_key(|range| range.start);
+        if let Some(mapping) = self.space.mapping_at(top).filter(|mapping| is_malloc_like(mapping))
+        {
+            let gaps = mmapped::gaps(mapping.start..mapping.end, &taken);
+            ranges.extend(gaps.into_iter().find(|gap| gap.contains(&top)));
         }
         ranges.into_iter().map(|range| self.main_part(range, lists)).collect()
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::{
-    footprint::resident::{PageTables, Resident},
+    footprint::resident::{Kind, PageTables, Resident},
     jvm::Memory,
     target::maps::{self, Mapping},
 };
@@ -78,10 +78,10 @@ impl<'a> Space<'a> {
             && self.memory.read(address, bytes).is_ok()
     }
 
-    /// The words of the resident pages in `range`, a page at a time; the caller has bounded it.
+    /// The words of the pages in `range` that were written, a page at a time; the caller has bounded it.
     pub(super) fn pages_of(&self, range: Range<u64>) -> Vec<(u64, Vec<u64>)> {
         let mut pages = Vec::new();
-        for run in self.resident.runs_in(range) {
+        for run in self.resident.runs_in(range).filter(|run| run.kind == Kind::Anonymous) {
             let mut bytes = [0; PAGE_BYTES as usize];
             for page in (run.start..run.end).step_by(PAGE_BYTES as usize) {
                 if self.read(page, &mut bytes) {
