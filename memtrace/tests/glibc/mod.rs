@@ -3,6 +3,7 @@
 mod corrupt;
 mod live;
 mod recording;
+mod size;
 mod versions;
 
 use std::{
@@ -106,7 +107,6 @@ pub(crate) fn ranges(maps: &[maps::Mapping]) -> Vec<Range<u64>> {
 }
 
 /// A field of `/proc/PID/smaps_rollup` in bytes.
-
 pub(crate) fn rollup(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();

@@ -26,7 +26,7 @@ const MAX_SEARCH_BYTES: u64 = 256 << 20;
 pub(super) fn read(process: &Process<'_>) -> Result<Malloc, NoMalloc> {
     let Process { memory, resident, pages, .. } = *process;
     let maps = &disjoint(process.maps);
-    let space = Space { memory, maps, resident, pages };
+    let space = Space::new(memory, maps, resident, pages);
     let data = main_arena::data_of_libc(maps);
     let mains = main_arena::find(&space, &data);
     let main = mains.first().ok_or_else(|| NoMalloc::NotInUse(process.allocator.clone()))?;
