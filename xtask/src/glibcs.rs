@@ -4,14 +4,18 @@
 //! fetched once. Programs are linked with them and run through their own loader. What can't be fetched is said, and the
 //! tests go on without it.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context;
 
 use crate::{
     debian::{Apt, beside, once},
     repository::Repository,
-    run,
+    run as runner,
 };
 
 /// Suites, and the glibc that each has had since it was released; unstable's changes.
@@ -26,6 +30,16 @@ pub(crate) struct Glibcs {
     pub(crate) folders: Vec<PathBuf>,
     /// What is missing, and why.
     pub(crate) missing: Vec<(String, String)>,
+}
+
+/// Fetches all and prints the folders.
+#[expect(clippy::print_stdout, reason = "the result of the task")]
+pub(crate) fn run(repository: &Repository) -> anyhow::Result<()> {
+    let glibcs = fetch(repository)?;
+    glibcs.folders.iter().for_each(|folder| println!("{}", folder.display()));
+    let missing: Vec<&str> = glibcs.missing.iter().map(|(name, _)| name.as_str()).collect();
+    anyhow::ensure!(missing.is_empty(), "failed to fetch {}", missing.join(", "));
+    Ok(())
 }
 
 /// Fetches what is not there yet.
@@ -54,11 +68,11 @@ pub(crate) fn fetch(repository: &Repository) -> anyhow::Result<Glibcs> {
 }
 
 /// Unpacks the newest packages of `suite` into a folder in `to` that is named by their version.
-fn unpack(suite: &str, to: &std::path::Path) -> anyhow::Result<()> {
+fn unpack(suite: &str, to: &Path) -> anyhow::Result<()> {
     let apt = Apt::new(beside(to, ".apt"), &[suite])?;
     let mut install = apt.get();
     install.args(["install", "-y", "--no-install-recommends", "--download-only"]).args(PACKAGES);
-    run::run(&mut install)?;
+    runner::run(&mut install)?;
     let packages = apt.packages()?;
     let named = |package: &PathBuf| {
         let name = package.file_name()?.to_str()?;
@@ -68,7 +82,7 @@ fn unpack(suite: &str, to: &std::path::Path) -> anyhow::Result<()> {
     let version = packages.iter().find_map(named).context("apt downloaded no libc6")?;
     let root = to.join(version);
     for package in packages.iter().filter(|package| named(package).is_some()) {
-        run::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&root))?;
+        runner::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&root))?;
     }
     apt.remove()
 }

@@ -2,6 +2,7 @@
 
 mod corrupt;
 mod live;
+mod others;
 mod recording;
 mod size;
 mod versions;
@@ -16,7 +17,7 @@ use std::{
 use memtrace::{
     footprint::{
         PageTables, Resident,
-        glibc::{Arena, Malloc},
+        glibc::{Arena, Malloc, NoMalloc},
     },
     target::maps,
 };
@@ -89,12 +90,16 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn of(pid: u32) -> Self {
+        Self::try_of(pid).unwrap()
+    }
+
+    pub(crate) fn try_of(pid: u32) -> Result<Self, NoMalloc> {
         let begun = Instant::now();
         let maps = maps::read(pid).unwrap();
         let tables = PageTables::open(pid).unwrap();
         let resident = tables.read(&ranges(&maps)).unwrap();
-        let malloc = Malloc::of(pid, &maps, &resident, &tables).unwrap();
-        Self { malloc, resident, took: begun.elapsed() }
+        let malloc = Malloc::of(pid, &maps, &resident, &tables)?;
+        Ok(Self { malloc, resident, took: begun.elapsed() })
     }
 }
 
@@ -146,6 +151,30 @@ pub(crate) fn check_sums(scan: &Scan, said: &Said) -> Result<(), String> {
     same("resident bytes of all parts", parts, malloc.resident().total())
 }
 
+/// What a shape was made to have is where it belongs.
+fn check_classes((shape, _): &(&str, &str), scan: &Scan) -> Result<(), String> {
+    let (chunks, resident) = (scan.malloc.chunks(), scan.malloc.resident());
+    // In eight threads seven blocks of each of 64 sizes; each thread has a few of its own beside them.
+    let cached = 8 * 7 * (0..64).map(|n| 0x20 + 16 * n).sum::<u64>();
+    let has_fastbins = scan.malloc.layout != "2.43";
+    // (shape, what, bytes, at least, at most)
+    let rows = [
+        ("caches", "cached", chunks.tcache_bytes, cached, cached + (32 << 10)),
+        ("tops", "kept", resident.kept, 60 << 20, 70 << 20),
+        ("fast_top", "kept", resident.kept, if has_fastbins { 25 << 20 } else { 0 }, 30 << 20),
+        ("foreign", "foreign", chunks.foreign_bytes, 300_000 + 12_336, 330_000),
+        ("every_second_small", "fragments", resident.fragments, 50_400_000, 50_500_000),
+    ];
+    let is_wrong =
+        |row: &&(&str, &str, u64, u64, u64)| row.0 == *shape && !(row.3..=row.4).contains(&row.2);
+    match rows.iter().find(is_wrong) {
+        Some((_, what, bytes, from, to)) => {
+            Err(format!("{what}: {bytes}, should be {from} to {to}"))
+        }
+        None => Ok(()),
+    }
+}
+
 fn same(what: &str, seen: u64, want: u64) -> Result<(), String> {
     if seen == want { Ok(()) } else { Err(format!("{what}: {seen}, should be {want}")) }
 }
@@ -154,7 +183,7 @@ fn same(what: &str, seen: u64, want: u64) -> Result<(), String> {
 pub(crate) fn check(program: &mut Command, shape: &(&str, &str)) -> Option<String> {
     let mut shaped = Shaped::start(program, shape);
     let scan = shaped.scan();
-    let summed = check_sums(&scan, &shaped.said);
+    let summed = check_sums(&scan, &shaped.said).and_then(|()| check_classes(shape, &scan));
     let (predicted, returned) = (scan.malloc.trim_returns_bytes(), shaped.trim());
     let is_predicted = predicted.abs_diff(returned) <= MAX_TRIM_ERROR;
     eprintln!(
