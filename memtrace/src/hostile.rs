@@ -11,11 +11,16 @@ use std::{
     os::fd::AsRawFd,
     path::PathBuf,
     rc::Rc,
+    time::Duration,
 };
 
 use rustc_hash::FxHashMap;
 
 use crate::{
+    footprint::{
+        Kind, Resident, Run,
+        glibc::{LibcFile, Malloc, Process},
+    },
     jvm::{
         Capture, FrameKey, InterpreterRegisters, JavaCode, JvmThread, Memory, NoStep, Registers,
         Unreadable, Vm, thread_dump,
@@ -38,6 +43,8 @@ const MAX_PLACES: usize = 512;
 /// Functions of a file's allocators that are probed, and bytes of a function up to its probe.
 const MAX_FUNCTIONS: usize = 128;
 const MAX_FUNCTION_BYTES: u64 = 16 << 10;
+/// How long a heap is looked at.
+const MAX_HEAP_TIME: Duration = Duration::from_secs(5);
 /// Records of a trace that are applied: what they come to is for `memtrace report` to limit.
 const MAX_RECORDS: u64 = 10_000;
 
@@ -181,6 +188,53 @@ fn walk(vm: &Vm, code: &mut JavaCode, memory: &dyn Memory, thread: &JvmThread, n
             _ => Some(Registers { ..step.caller }),
         };
     }
+}
+
+/// Reads the heap of a process of which `text` tells: lines `start_brk ADDRESS`, `thread ID` and `resident START-END`,
+/// and its map. Tells how many reads that took, and what was found.
+pub fn heap(capture: Capture, text: &[u8], is_endless: bool) -> (u64, Option<Malloc>) {
+    let (n_reads, last) = (Cell::new(0), RefCell::default());
+    let memory = Hostile { capture, is_endless, n_reads, last };
+    let maps = maps::parse(text);
+    let text = String::from_utf8_lossy(text);
+    let said = |key: &'static str| text.lines().filter_map(move |line| line.strip_prefix(key));
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let range =
+        |text: &str| text.split_once('-').and_then(|(start, end)| Some((hex(start)?, hex(end)?)));
+    let run = |(start, end)| Run { start, end, kind: Kind::Anonymous };
+    let runs: Vec<Run> = said("resident ").filter_map(range).map(run).collect();
+    let resident = Resident::of_runs(&runs);
+    let tids: Vec<(u32, u32)> =
+        said("thread ").filter_map(|tid| tid.parse().ok()).map(|tid| (tid, tid)).collect();
+    let malloc = Malloc::read(&Process {
+        memory: &memory,
+        maps: &maps,
+        resident: &resident,
+        pages: &resident,
+        tids: &tids,
+        start_brk: said("start_brk ").find_map(hex),
+        libc: &LibcFile::default(),
+        allocator: None,
+        max_time: MAX_HEAP_TIME,
+    });
+    if let Ok(malloc) = &malloc {
+        assert_adds_up(malloc, &resident);
+    }
+    (memory.n_reads.get(), malloc.ok())
+}
+
+/// Whatever a heap holds, no byte counts twice, and every resident one counts.
+fn assert_adds_up(malloc: &Malloc, resident: &Resident) {
+    let parts = malloc.parts();
+    for part in &parts {
+        let there = resident.bytes_in(part.range.clone()).resident();
+        assert_eq!(part.resident.total(), there, "{part:x?}");
+    }
+    for pair in parts.windows(2) {
+        assert!(pair[0].range.end <= pair[1].range.start, "{pair:x?}");
+    }
+    let chunks: u64 = malloc.arenas.iter().map(|arena| arena.chunks.n_live).sum();
+    assert!(chunks <= parts.iter().map(|part| part.range.end - part.range.start).sum::<u64>() / 32);
 }
 
 /// Looks through an ELF file as walk and names do: what is needed of it is read, then rules and names are looked up.

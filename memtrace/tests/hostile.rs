@@ -143,6 +143,34 @@ fn jvm_of_noise() {
     });
 }
 
+/// The recorded heap, and what is known of its process.
+fn heap_capture() -> (Capture, Vec<u8>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/heap_captures/glibc-236");
+    let capture = Capture::unpack(&fs::read(&path).unwrap()).unwrap();
+    (capture, fs::read(path.with_extension("txt")).unwrap())
+}
+
+/// A recorded heap is read whole; then with damage to its memory or to its map, and with noise for all that was not
+/// recorded.
+#[test]
+fn heap() {
+    let (capture, text) = heap_capture();
+    let (n_reads, malloc) = hostile::heap(capture.clone(), &text, false);
+    let malloc = malloc.unwrap();
+    assert!(n_reads > 100, "the undamaged one took only {n_reads} reads");
+    assert_eq!((malloc.arenas.len(), malloc.losses.unknown_bytes), (3, 0), "{malloc:#x?}");
+    assert!(malloc.chunks().n_live > 100 && malloc.chunks().n_tcache > 10, "{malloc:#x?}");
+    for_all(2000, &(any::<[bool; 2]>(), damage()), |([is_endless, is_text], changes)| {
+        let (mut capture, mut text) = (capture.clone(), text.clone());
+        if is_text {
+            Damage(&changes).of_bytes(&mut text);
+        } else {
+            Damage(&changes).of_capture(&mut capture);
+        }
+        hostile::heap(capture, &text, is_endless);
+    });
+}
+
 /// Captures come with the tests, but a damaged one is refused, too.
 #[test]
 fn captures_unpack() {

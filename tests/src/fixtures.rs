@@ -54,6 +54,9 @@ const FIXTURES: &[Fixture] = &[
     fixture("map_ops", "map_ops", &[], &[]),
     fixture("residency", "residency", &[], &[]),
     fixture("heap_shapes", "heap_shapes", HEAPS, &[]),
+    fixture("heap_damaged", "heap_damaged", HEAPS, &[]),
+    fixture("heap_busy", "heap_busy", HEAPS, &[]),
+    fixture("heap_small", "heap_small", HEAPS, &[]),
     fixture("threads", "threads", THREADS, &[]),
     fixture("storm", "storm", THREADS, &[]),
     fixture("reuse", "reuse", THREADS, &[]),
@@ -118,6 +121,9 @@ const FIXTURES: &[Fixture] = &[
         &[],
     ),
 ];
+
+/// The source of the fixture `heap_shapes`, to be built with another C library.
+pub const HEAP_SHAPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/c/heap_shapes.c");
 
 /// The C library and the allocator that a program is linked with, other than the system's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -15,7 +15,7 @@ use crate::{
     setup::{self, Policy},
 };
 
-const TARGETS: [&str; 5] = ["trace", "elf", "allocators", "jvm", "text"];
+const TARGETS: [&str; 6] = ["trace", "elf", "allocators", "jvm", "heap", "text"];
 /// Sources of libraries, small and each with other sections.
 const LIBRARIES: [&str; 3] = ["plt_lib", "nofp_lib", "late_lib"];
 

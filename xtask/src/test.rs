@@ -9,7 +9,7 @@ use std::{env, fs, path::Path, process::Command};
 use anyhow::{Context, bail};
 
 use crate::{
-    demo, jdks, lint,
+    demo, glibcs, jdks, lint,
     needs::Part,
     repository::Repository,
     run,
@@ -25,7 +25,7 @@ const MUST_RUN: &[&str] =
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Run the heavy matrices too, on JDKs from 8 to 26 that are fetched for it
+    /// Run the heavy matrices too, on JDKs from 8 to 26 and glibcs from 2.31 that are fetched for it
     #[arg(long)]
     all: bool,
 
@@ -62,9 +62,13 @@ pub(crate) fn run(
         let jdks = jdks::fetch(repository, policy)?;
         let missing =
             jdks.missing.iter().map(|(name, why)| format!("every JVM test on {name}: {why}\n"));
+        let glibcs = glibcs::fetch(repository)?;
+        let missing = missing
+            .chain(glibcs.missing.iter().map(|(name, why)| format!("heaps of {name}: {why}\n")));
         fs::write(&record, missing.collect::<String>())
             .with_context(|| format!("failed to write {}", record.display()))?;
         tests.env("MEMTRACE_TEST_JDKS", env::join_paths(&jdks.homes)?);
+        tests.env("MEMTRACE_TEST_GLIBCS", env::join_paths(&glibcs.folders)?);
     }
     let ran = run::run(&mut tests);
 

@@ -132,6 +132,12 @@ impl PageTables {
         Ok(Self { pid, folder, file, method })
     }
 
+    /// Whose they are.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The same by another method, to be compared.
     #[must_use]
     pub fn by(mut self, method: Method) -> Self {

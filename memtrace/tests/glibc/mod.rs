@@ -1,5 +1,12 @@
 //! Fixture programs with a heap in some shape, looked at from outside.
 
+mod corrupt;
+mod live;
+mod others;
+mod recording;
+mod size;
+mod versions;
+
 use std::{
     fs,
     ops::Range,
@@ -10,14 +17,18 @@ use std::{
 use memtrace::{
     footprint::{
         PageTables, Resident,
-        glibc::{Arena, Malloc},
+        glibc::{Arena, Malloc, NoMalloc},
     },
     target::maps,
 };
 use memtrace_tests::{said::Said, subject::Subject};
 
+/// What `malloc_trim(0)` may differ by from what was predicted.
+const MAX_TRIM_ERROR: u64 = 64 << 10;
+
 /// Every shape that the fixture makes, and a tunable that it is run with.
 pub(crate) const SHAPES: &[(&str, &str)] = &[
+    ("little", ""),
     ("burst", ""),
     ("top", ""),
     ("burst_threads", ""),
@@ -79,19 +90,28 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn of(pid: u32) -> Self {
+        Self::try_of(pid).unwrap()
+    }
+
+    pub(crate) fn try_of(pid: u32) -> Result<Self, NoMalloc> {
         let begun = Instant::now();
         let maps = maps::read(pid).unwrap();
         let tables = PageTables::open(pid).unwrap();
-        let ranges: Vec<Range<u64>> =
-            maps.iter().map(|mapping| mapping.start..mapping.end).collect();
-        let resident = tables.read(&ranges).unwrap();
-        let malloc = Malloc::of(pid, &maps, &resident, &tables).unwrap();
-        Self { malloc, resident, took: begun.elapsed() }
+        let resident = tables.read(&ranges(&maps)).unwrap();
+        let malloc = Malloc::of(pid, &maps, &resident, &tables)?;
+        Ok(Self { malloc, resident, took: begun.elapsed() })
     }
 }
 
-/// A field of `/proc/PID/smaps_rollup` in bytes.
+/// How long a heap may be looked at.
+pub(crate) const MAX_TIME: Duration = Duration::from_secs(20);
 
+/// All that is mapped.
+pub(crate) fn ranges(maps: &[maps::Mapping]) -> Vec<Range<u64>> {
+    maps.iter().map(|mapping| mapping.start..mapping.end).collect()
+}
+
+/// A field of `/proc/PID/smaps_rollup` in bytes.
 pub(crate) fn rollup(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
@@ -114,11 +134,13 @@ pub(crate) fn check_sums(scan: &Scan, said: &Said) -> Result<(), String> {
         same(key, seen, said.number(key))?;
     }
     for arena in &malloc.arenas {
-        // What others have behind the top is none of malloc's business.
+        // What others have before its first chunk and behind the top is none of malloc's business.
         let behind = arena.heaps.iter().filter(|heap| arena.is_main && heap.top.is_some());
         let behind: u64 =
             behind.map(|heap| heap.range.end - arena.top - heap.chunks.top_bytes).sum();
-        let walked = arena.chunks.total_bytes() - behind;
+        let base = malloc.settings.filter(|_| arena.is_main).map(|settings| settings.sbrk_base);
+        let before = base.map_or(0, |base| base - arena.heaps[0].range.start);
+        let walked = arena.chunks.total_bytes() - behind - before;
         same("all chunks of an arena", walked, arena.system_bytes)?;
     }
     for part in malloc.parts() {
@@ -129,6 +151,52 @@ pub(crate) fn check_sums(scan: &Scan, said: &Said) -> Result<(), String> {
     same("resident bytes of all parts", parts, malloc.resident().total())
 }
 
+/// What a shape was made to have is where it belongs.
+fn check_classes((shape, _): &(&str, &str), scan: &Scan) -> Result<(), String> {
+    let (chunks, resident) = (scan.malloc.chunks(), scan.malloc.resident());
+    // In eight threads seven blocks of each of 64 sizes; each thread has a few of its own beside them.
+    let cached = 8 * 7 * (0..64).map(|n| 0x20 + 16 * n).sum::<u64>();
+    let has_fastbins = scan.malloc.layout != "2.43";
+    // (shape, what, bytes, at least, at most)
+    let rows = [
+        ("caches", "cached", chunks.tcache_bytes, cached, cached + (32 << 10)),
+        ("tops", "kept", resident.kept, 60 << 20, 70 << 20),
+        ("fast_top", "kept", resident.kept, if has_fastbins { 25 << 20 } else { 0 }, 30 << 20),
+        ("foreign", "foreign", chunks.foreign_bytes, 300_000 + 12_336, 330_000),
+        ("every_second_small", "fragments", resident.fragments, 50_400_000, 50_500_000),
+    ];
+    let is_wrong =
+        |row: &&(&str, &str, u64, u64, u64)| row.0 == *shape && !(row.3..=row.4).contains(&row.2);
+    match rows.iter().find(is_wrong) {
+        Some((_, what, bytes, from, to)) => {
+            Err(format!("{what}: {bytes}, should be {from} to {to}"))
+        }
+        None => Ok(()),
+    }
+}
+
 fn same(what: &str, seen: u64, want: u64) -> Result<(), String> {
     if seen == want { Ok(()) } else { Err(format!("{what}: {seen}, should be {want}")) }
+}
+
+/// What is wrong with what was read of `program` in this shape.
+pub(crate) fn check(program: &mut Command, shape: &(&str, &str)) -> Option<String> {
+    let mut shaped = Shaped::start(program, shape);
+    let scan = shaped.scan();
+    let summed = check_sums(&scan, &shaped.said).and_then(|()| check_classes(shape, &scan));
+    let (predicted, returned) = (scan.malloc.trim_returns_bytes(), shaped.trim());
+    let is_predicted = predicted.abs_diff(returned) <= MAX_TRIM_ERROR;
+    eprintln!(
+        "{shape:?}: predicted {predicted} returned {returned}, {:?}, {:?}",
+        scan.took, scan.malloc.losses
+    );
+    let summed = match summed {
+        Ok(()) if is_predicted => return None,
+        Ok(()) => "the sums are right".to_owned(),
+        Err(error) => error,
+    };
+    Some(format!(
+        "{shape:?}: predicted {predicted}, returned {returned}; {summed}: {:#x?}",
+        scan.malloc
+    ))
 }

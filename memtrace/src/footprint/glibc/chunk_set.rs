@@ -57,7 +57,7 @@ mod tests {
     fn chunks() {
         let mut set = ChunkSet::default();
         assert!(set.is_empty());
-        for chunk in [0x10, 0x20, 0xf_fff0, 0x10_0000, u64::MAX & !15] {
+        for chunk in [0x10, 0x20, 0xf_fff0, 0x10_0000, !15] {
             assert!(!set.contains(chunk) && set.insert(chunk), "{chunk:x}");
             assert!(set.contains(chunk) && !set.insert(chunk), "{chunk:x}");
         }

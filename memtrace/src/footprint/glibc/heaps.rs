@@ -10,6 +10,7 @@ use super::{
     main_arena::{MainArena, is_other_arena},
     space::{PAGE_BYTES, Space, is_malloc_like},
 };
+use crate::target::maps::Mapping;
 
 /// Heaps of all arenas; 4 TiB of them.
 const MAX_HEAPS: usize = 65_536;
@@ -22,6 +23,8 @@ pub(super) struct HeapInfo {
     pub(super) end: u64,
     /// Where the part ends that is accessible.
     pub(super) accessible_end: u64,
+    /// What it can't grow beyond.
+    pub(super) limit: u64,
     pub(super) arena: u64,
     /// Whether what it says of its own size makes no sense; then the map counts.
     pub(super) is_lying: bool,
@@ -46,7 +49,7 @@ pub(super) fn find(space: &Space, main: &MainArena, heap_max: u64) -> Vec<HeapIn
                 let arena = space.word(start).unwrap_or_default();
                 let is_known = ring.contains(&arena);
                 if is_known || (!main.is_closed && is_other_arena(space, arena)) {
-                    heaps.extend(heap_at(space, start, arena, mapping.end, heap_max));
+                    heaps.extend(heap_at(space, start, arena, mapping, heap_max));
                 }
                 start += heap_max;
             }
@@ -59,27 +62,27 @@ fn heap_at(
     space: &Space,
     start: u64,
     arena: u64,
-    mapped_end: u64,
+    mapping: &Mapping,
     heap_max: u64,
 ) -> Option<HeapInfo> {
     let (size, accessible) = (space.word(start + 16)?, space.word(start + 24)?);
-    let most = (mapped_end - start).min(heap_max);
-    let is_sane = |bytes: u64| bytes.is_multiple_of(PAGE_BYTES) && (1..=heap_max).contains(&bytes);
-    // What became accessible since the map was read is there all the same.
+    // What became accessible since the map was read is there all the same, but nothing that is another's.
+    let next = space.maps.iter().find(|next| next.access && next.start >= mapping.end);
+    let limit = start.saturating_add(heap_max).min(next.map_or(u64::MAX, |next| next.start));
+    let most = limit.min(mapping.end) - start;
+    let is_sane =
+        |bytes: u64| bytes.is_multiple_of(PAGE_BYTES) && (1..=limit - start).contains(&bytes);
     let is_lying = !is_sane(size) || !is_sane(accessible) || size > accessible;
     let (size, accessible) = if is_lying { (most, most) } else { (size, accessible) };
     let (end, accessible_end) = (start + size, start + accessible);
-    Some(HeapInfo { start, end, accessible_end, arena, is_lying })
+    Some(HeapInfo { start, end, accessible_end, limit, arena, is_lying })
 }
 
 /// The end of the used part as the heap itself says it at this moment.
 pub(super) fn end_now(space: &Space, heap: &HeapInfo) -> u64 {
-    match space.word(heap.start + 16) {
-        Some(size) if !heap.is_lying && size.is_multiple_of(PAGE_BYTES) && size <= 1 << 36 => {
-            heap.start + size
-        }
-        _ => heap.end,
-    }
+    let size = space.word(heap.start + 16).filter(|size| size.is_multiple_of(PAGE_BYTES));
+    let end = size.and_then(|size| heap.start.checked_add(size));
+    end.filter(|&end| !heap.is_lying && end <= heap.limit).unwrap_or(heap.end)
 }
 
 /// Bytes of the header that every heap begins with, as the first heap of `arena` shows; the arena follows it.

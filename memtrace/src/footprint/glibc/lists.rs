@@ -7,12 +7,17 @@ use super::{
     chunk_set::ChunkSet,
     layout::{ALIGN, FLAGS, Layout, MIN_CHUNK, N_FASTBINS, TcacheLayout},
     space::Space,
+    window::Window,
 };
 
 /// Chunks of one cache's list: a tunable allows 65,535.
 const MAX_CACHED: usize = 65_535;
 /// Blocks of bits for chunks of fastbins, 8 KiB each: 8 GiB of memory that is full of them.
 const MAX_BLOCKS: usize = 8192;
+
+/// Windows that may be copied for few chunks each, and chunks that make it worth to copy one.
+const MAX_IDLE_LOADS: u64 = 64;
+const CHUNKS_PER_LOAD: u64 = 24;
 
 /// What lists hold, and what is wrong with them.
 #[derive(Debug, Default)]
@@ -29,25 +34,56 @@ fn target(space: &Space, place: u64, link: u64) -> Option<u64> {
 }
 
 /// The chunks of an arena's fastbins.
+///
+/// Blocks that are freed one after the other are mostly neighbours, and their sizes differ: all lists lead through the
+/// same memory in the same direction. So they are followed side by side, each page is read once.
 pub(super) fn fastbins(space: &Space, arena: u64, layout: &Layout, lists: &mut Lists) {
     let Some(first) = layout.fastbins else { return };
-    for bin in 0..N_FASTBINS {
-        let size = MIN_CHUNK + bin * ALIGN;
-        let mut chunk = space.word(arena + first + bin * 8).unwrap_or_default();
-        while chunk != 0 {
-            let mut words = [0; 16];
-            let is_one = space.is_chunk_place(chunk)
-                && lists.chunks.n_blocks() < MAX_BLOCKS
-                && space.read(chunk + 8, &mut words)
-                && word(&words, 0) & !FLAGS == size
-                && lists.chunks.insert(chunk);
-            let next = target(space, chunk + 16, word(&words, 8)).filter(|_| is_one);
-            let Some(next) = next else {
+    let head = |bin: u64| space.word(arena.wrapping_add(first + bin * 8)).unwrap_or_default();
+    let mut heads: Vec<(u64, u64)> = (0..N_FASTBINS).map(|bin| (head(bin), bin)).collect();
+    let (mut n_up, mut n_down) = (0_u64, 0_u64);
+    let mut nodes = Nodes { space, window: Window::new(space), n_read: 0 };
+    loop {
+        heads.retain(|(chunk, _)| *chunk != 0);
+        let order = |head: &&mut (u64, u64)| if n_up > n_down { !head.0 } else { head.0 };
+        let Some(head) = heads.iter_mut().max_by_key(order) else { return };
+        match next_of_fastbin(&mut nodes, *head, lists) {
+            Some(next) if next > head.0 => (n_up, head.0) = (n_up + 1, next),
+            Some(next) => (n_down, head.0) = (n_down + 1, next),
+            None => {
                 lists.n_cut += 1;
-                break;
-            };
-            chunk = next;
+                head.0 = 0;
+            }
         }
+    }
+}
+
+/// Takes note of a chunk of a fastbin; where its link leads, `None` if it is none.
+fn next_of_fastbin(nodes: &mut Nodes, (chunk, bin): (u64, u64), lists: &mut Lists) -> Option<u64> {
+    let is_place = nodes.space.is_chunk_place(chunk) && lists.chunks.n_blocks() < MAX_BLOCKS;
+    let (head, link) = nodes.read(chunk).filter(|_| is_place)?;
+    let is_one = head & !FLAGS == MIN_CHUNK + bin * ALIGN && lists.chunks.insert(chunk);
+    target(nodes.space, chunk + 16, link).filter(|_| is_one)
+}
+
+/// Reads chunks of lists: through a window as long as they lie close together, else one by one.
+struct Nodes<'a> {
+    space: &'a Space<'a>,
+    window: Window<'a>,
+    n_read: u64,
+}
+
+impl Nodes<'_> {
+    /// Size and link of the chunk at `chunk`.
+    fn read(&mut self, chunk: u64) -> Option<(u64, u64)> {
+        self.n_read += 1;
+        // Some windows may be copied for nothing before it shows that the chunks are scattered.
+        if self.window.n_loads < MAX_IDLE_LOADS + self.n_read / CHUNKS_PER_LOAD {
+            return self.window.word(chunk + 8).zip(self.window.word(chunk + 16));
+        }
+        let mut words = [0; 16];
+        let is_read = self.space.read(chunk + 8, &mut words);
+        is_read.then(|| (word(&words, 0), word(&words, 8)))
     }
 }
 

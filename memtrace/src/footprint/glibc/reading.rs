@@ -11,7 +11,7 @@ use super::{
     lists::{self, Cache, CacheKey, Lists},
     main_arena::{self, MainArena},
     mmapped, settings,
-    space::{PAGE_BYTES, Space},
+    space::{PAGE_BYTES, Space, is_malloc_like},
     tally::{Tally, TopTrim},
     threads::{self, ThreadHeap},
     walk::{Bounds, Budget, Marks, Region, Walk},
@@ -24,8 +24,9 @@ const MAX_RESYNCS: u64 = 20_000;
 const MAX_SEARCH_BYTES: u64 = 256 << 20;
 
 pub(super) fn read(process: &Process<'_>) -> Result<Malloc, NoMalloc> {
-    let Process { memory, maps, resident, pages, .. } = *process;
-    let space = Space { memory, maps, resident, pages };
+    let Process { memory, resident, pages, .. } = *process;
+    let maps = &disjoint(process.maps);
+    let space = Space::new(memory, maps, resident, pages);
     let data = main_arena::data_of_libc(maps);
     let mains = main_arena::find(&space, &data);
     let main = mains.first().ok_or_else(|| NoMalloc::NotInUse(process.allocator.clone()))?;
@@ -43,6 +44,17 @@ pub(super) fn read(process: &Process<'_>) -> Result<Malloc, NoMalloc> {
     malloc.losses = reading.losses(&malloc);
     malloc.losses.n_other_libcs = mains.len() as u64 - 1;
     Ok(malloc)
+}
+
+/// `maps` without those that overlap one before them: read from a text, they may be anything.
+fn disjoint(maps: &[Mapping]) -> Vec<Mapping> {
+    let mut end = 0;
+    let mut is_behind = |mapping: &&Mapping| {
+        let is_behind = mapping.start >= end;
+        end = end.max(mapping.end);
+        is_behind
+    };
+    maps.iter().filter(|mapping| is_behind(mapping)).cloned().collect()
 }
 
 struct Reading<'a> {
@@ -186,45 +198,51 @@ impl<'a> Reading<'a> {
     fn main_heaps(&mut self, lists: &Lists) -> Vec<(Heap, u64)> {
         let mut ranges: Vec<Range<u64>> = self.main_heap.iter().cloned().collect();
         let top = self.space.word(self.main.address + self.main.layout.top).unwrap_or_default();
-        let is_taken = |address: u64| {
-            ranges.iter().any(|range| range.contains(&address))
-                || self
-                    .heaps
-                    .iter()
-                    .any(|heap| (heap.start..heap.accessible_end).contains(&address))
-        };
-        if let Some(mapping) = self.space.mapping_at(top).filter(|_| !is_taken(top)) {
-            ranges.push(mapping.start..mapping.end);
+        let mut taken: Vec<Range<u64>> =
+            self.heaps.iter().map(|heap| heap.start..heap.accessible_end).collect();
+        taken.extend(ranges.iter().cloned());
+        taken.sort_unstable_by_key(|range| range.start);
+        if let Some(mapping) = self.space.mapping_at(top).filter(|mapping| is_malloc_like(mapping))
+        {
+            let gaps = mmapped::gaps(mapping.start..mapping.end, &taken);
+            ranges.extend(gaps.into_iter().find(|gap| gap.contains(&top)));
         }
         ranges.into_iter().map(|range| self.main_part(range, lists)).collect()
     }
 
     fn main_part(&mut self, range: Range<u64>, lists: &Lists) -> (Heap, u64) {
         let (space, top_at) = (self.space, self.main.address + self.main.layout.top);
+        let is_brk = self.main_heap.as_ref() == Some(&range);
         let bounds = || {
-            let top = space.word(top_at).filter(|top| range.contains(top));
-            // The heap may have grown since the map was read.
-            let grown = top.and_then(|top| {
-                let end = top.checked_add(space.word(top + 8)? & !FLAGS)?;
-                end.checked_next_multiple_of(PAGE_BYTES)
-            });
-            let most = range.end.saturating_add(1 << 32);
-            let end = grown.filter(|&end| end <= most).unwrap_or(0).max(range.end);
-            Bounds { end, top: top.unwrap_or(u64::MAX) }
+            // The heap may have grown.
+            let top = space.word(top_at);
+            let top = top.filter(|&top| is_brk && top >= range.start || range.contains(&top));
+            let Some(top) = top else { return Bounds { end: range.end, top: u64::MAX } };
+            let end = space.word(top + 8).and_then(|head| top.checked_add(head & !FLAGS));
+            let is_last = end.is_some_and(|end| end.next_multiple_of(PAGE_BYTES) == range.end);
+            // Where the top does not end with the heap, the heap may have changed since the map was read.
+            let end = if is_last { None } else { space.pages.heap_end() };
+            let most = range.start.saturating_add(1 << 46);
+            let end = end.filter(|&end| end > top && end <= most).unwrap_or(range.end);
+            // It may also be elsewhere: `brk` fails where something is in its way.
+            Bounds { end, top: if top < end { top } else { u64::MAX } }
         };
         let thp = self.settings.map_or(0, |settings| settings.thp_page_bytes);
-        let is_brk = self.main_heap.as_ref() == Some(&range);
         let trim = TopTrim { page_bytes: thp.max(PAGE_BYTES) };
         let first = if is_brk { self.first_of_main() } else { range.start };
         let region = Region {
             first,
             bounds: &bounds,
             is_main: true,
+            was_end: range.end,
             top_trim: Some(trim).filter(|_| is_brk),
         };
         let (end, mut tally) = self.walk(&region, lists);
-        tally.chunks.foreign_bytes += first - range.start;
-        tally.split.foreign += space.resident.bytes_in(range.start..first).resident();
+        let base = self.settings.map_or(range.start, |settings| settings.sbrk_base);
+        let base = base.clamp(range.start, first);
+        tally.chunks.foreign_bytes += base - range.start;
+        tally.chunks.overhead_bytes += first - base;
+        tally.split.foreign += space.resident.bytes_in(range.start..base).resident();
         let range = range.start..end.max(range.end);
         let top = Some(bounds().top).filter(|&top| top != u64::MAX);
         self.heap(range, top, tally)
@@ -238,7 +256,8 @@ impl<'a> Reading<'a> {
             Bounds { end, top: top.unwrap_or(u64::MAX) }
         };
         let first = self.first_of(info);
-        let region = Region { first, bounds: &bounds, is_main: false, top_trim: None };
+        let was_end = info.end;
+        let region = Region { first, bounds: &bounds, is_main: false, was_end, top_trim: None };
         let (end, mut tally) = self.walk(&region, lists);
         tally.chunks.overhead_bytes += first - info.start;
         let range = info.start..info.accessible_end.max(end);

@@ -41,7 +41,7 @@ pub(super) fn find(
     for range in data {
         for (page, words) in space.pages_of(range.clone()) {
             for (at, &word) in (page..).step_by(8).zip(&words) {
-                if word < heap.start || word >= heap.end || !word.is_multiple_of(16) {
+                if !(heap.start..heap.end).contains(&word) {
                     continue;
                 }
                 if let Some(settings) = at_sbrk_base(space, at, word) {

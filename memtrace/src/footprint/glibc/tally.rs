@@ -206,8 +206,14 @@ impl Tally {
     }
 
     /// Counts the top, and the free chunks before it that a trim makes a part of it. `trim` says whether the kernel gets
-    /// its pages.
-    pub(super) fn add_top(&mut self, resident: &Resident, top: Range<u64>, trim: Option<TopTrim>) {
+    /// its pages. It ended at `was_end` when the snapshot was taken.
+    pub(super) fn add_top(
+        &mut self,
+        resident: &Resident,
+        top: Range<u64>,
+        was_end: u64,
+        trim: Option<TopTrim>,
+    ) {
         self.chunks.top_bytes += top.end - top.start;
         let merged = self.trim_since.take().unwrap_or(top.start);
         self.free_since.get_or_insert(top.start);
@@ -215,9 +221,9 @@ impl Tally {
             let bytes = top.end - merged;
             let extra = bytes.saturating_sub(TOP_REST) / trim.page_bytes * trim.page_bytes;
             let start = (top.end - extra).next_multiple_of(PAGE_BYTES);
-            self.give_back(resident, start..top.end & !(PAGE_BYTES - 1));
+            self.give_back(resident, start..was_end & !(PAGE_BYTES - 1));
         }
-        self.close(resident, top.end);
+        self.close(resident, was_end);
     }
 
     /// All chunks from here to `end` are free and stay where they are.
@@ -332,7 +338,7 @@ mod tests {
             let mut tally = Tally::beginning_at(&resident, 0);
             tally.add(&resident, 0..0x1800, Class::Live);
             tally.add(&resident, 0x1800..0x4800, class);
-            tally.add_top(&resident, 0x4800..0x8000, trim);
+            tally.add_top(&resident, 0x4800..0x8000, 0x8000, trim);
             let tally = tally.finish(&resident, 0..0x8000);
             assert_eq!((tally.split.returnable, tally.split.kept), (returnable, kept), "{class:?}");
             assert_eq!(tally.split.total(), 0x8000);

@@ -89,8 +89,13 @@ fn tid_at(space: &Space, address: u64) -> Option<u32> {
 fn from_stacks(space: &Space, tids: &FxHashSet<u32>) -> BTreeMap<u32, u64> {
     let mut blocks = BTreeMap::new();
     for mapping in space.maps.iter().filter(|mapping| is_malloc_like(mapping)) {
-        let start = mapping.start.max(mapping.end.saturating_sub(TAIL_BYTES));
-        for (page, words) in space.pages_of(start..mapping.end) {
+        let tail = mapping.start.max(mapping.end.saturating_sub(TAIL_BYTES))..mapping.end;
+        // Without a loader the first thread's is where the heap begins.
+        let is_heap = mapping.path == b"[heap]";
+        let head = mapping.start..(mapping.start + TAIL_BYTES).min(tail.start);
+        let head = Some(head).filter(|head| is_heap && !head.is_empty());
+        let pages = head.into_iter().chain([tail]).flat_map(|range| space.pages_of(range));
+        for (page, words) in pages {
             for (at, pair) in (page..).step_by(64).zip(words.chunks_exact(8)) {
                 let is_block = pair[0] == at && pair[2] == at;
                 if let Some(tid) =

@@ -11,7 +11,7 @@ use super::{
     chunk_set::ChunkSet,
     layout::{ALIGN, FLAGS, IS_MMAPPED, MIN_CHUNK, PREV_INUSE},
     lists::CacheKey,
-    space::Space,
+    space::{PAGE_BYTES, Space},
     tally::{Class, Tally, TopTrim},
     window::Window,
 };
@@ -62,6 +62,8 @@ pub(super) struct Region<'a> {
     pub(super) bounds: &'a dyn Fn() -> Bounds,
     /// Whether it is the main arena's: others' memory may lie between its chunks.
     pub(super) is_main: bool,
+    /// Where it ended when the map was read.
+    pub(super) was_end: u64,
     /// How a trim treats its top.
     pub(super) top_trim: Option<TopTrim>,
 }
@@ -271,18 +273,22 @@ impl<'a> Walk<'a> {
         let Some(head) = self.window.word(state.at + 8) else { return Step::Bad };
         let bytes = head & !FLAGS;
         let end = state.at.checked_add(bytes).filter(|&end| end <= self.bounds.end);
-        let Some(end) = end.filter(|_| bytes >= ALIGN && bytes.is_multiple_of(ALIGN)) else {
+        let is_whole = |end: &u64| self.region.is_main || *end == self.bounds.end;
+        let is_size = bytes >= ALIGN && bytes.is_multiple_of(ALIGN);
+        let Some(end) = end.filter(|end| is_size && is_whole(end)) else {
             return if self.budget.is_late { self.unknown_top(state) } else { Step::Bad };
         };
+        let page_end = end.next_multiple_of(PAGE_BYTES);
         // Elsewhere than at the end of the heap the main arena's top stays.
-        let trim =
-            self.region.top_trim.filter(|_| end + (4096 - end % 4096) % 4096 == self.bounds.end);
-        state.tally.add_top(self.space.resident, state.at..end, trim);
-        if end < self.bounds.end {
-            let class = if self.region.is_main { Class::Foreign } else { Class::Unknown };
-            state.tally.add(self.space.resident, end..self.bounds.end, class);
+        let is_last = page_end == self.bounds.end;
+        let trim = self.region.top_trim.filter(|_| is_last);
+        // What the heap was longer by when the snapshot was taken was a part of the top, too.
+        let was_end = if is_last { self.bounds.end.max(self.region.was_end) } else { end };
+        state.tally.add_top(self.space.resident, state.at..end, was_end, trim);
+        if !is_last {
+            state.tally.add(self.space.resident, end..self.bounds.end, Class::Foreign);
         }
-        state.at = self.bounds.end;
+        state.at = self.bounds.end.max(was_end);
         Step::Done
     }
 

@@ -19,12 +19,14 @@ pub(super) struct Window<'a> {
     /// A bit for each page that was read.
     present: u64,
     pieces: Vec<u8>,
+    /// How often it was moved or copied anew.
+    pub(super) n_loads: u64,
 }
 
 impl<'a> Window<'a> {
     pub(super) fn new(space: &'a Space<'a>) -> Self {
         let bytes = vec![0; WINDOW_BYTES as usize];
-        Self { space, start: u64::MAX, bytes, present: 0, pieces: Vec::new() }
+        Self { space, start: u64::MAX, bytes, present: 0, pieces: Vec::new(), n_loads: 0 }
     }
 
     /// Forgets what was copied: the process has run on.
@@ -60,6 +62,7 @@ impl<'a> Window<'a> {
 
     fn load(&mut self, start: u64) {
         self.drop_copy();
+        self.n_loads += 1;
         let range = start..start.saturating_add(WINDOW_BYTES);
         // What became resident since the snapshot holds chunks, too.
         let runs: Vec<Run> = match self.space.pages.now(range.clone()) {
