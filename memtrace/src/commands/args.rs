@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn what_can_be_typed() {
         // (arguments, whether they are understood)
-        let cases: [(&[&str], bool); 24] = [
+        let cases: [(&[&str], bool); 25] = [
             (&["--pid", "1"], true),
             (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
             (&["--", "ls", "-l"], true),
