@@ -32,7 +32,7 @@ pub fn allocator(pid: u32) -> Option<String> {
     if let Some(replacement) = mappings.iter().find_map(named) {
         return Some(replacement);
     }
-    if mappings.iter().any(|mapping| mapping.file_name().starts_with("ld-musl-")) {
+    if mappings.iter().any(|mapping| is_musl(&mapping.file_name())) {
         return Some("musl".into());
     }
     let libc = mappings.iter().find(|mapping| mapping.exec && is_glibc(&mapping.file_name()))?;
@@ -42,6 +42,11 @@ pub fn allocator(pid: u32) -> Option<String> {
             .flatten()
             .map_or("glibc".into(), |version| format!("glibc {version}")),
     )
+}
+
+/// Its loader is the library itself; one of both names is a link (musl 1.2, Makefile).
+fn is_musl(name: &str) -> bool {
+    name.starts_with("ld-musl-") || name == "libc.so"
 }
 
 fn is_glibc(name: &str) -> bool {
