@@ -3,20 +3,23 @@
 use std::{fs, thread, time::Duration};
 
 use memtrace::footprint::glibc::Malloc;
-use memtrace_tests::{fixtures::built, subject::Subject};
+use memtrace_tests::{fixtures::built, subject::Subject, turn};
 
 use super::{Scan, rollup};
 
 /// What is read of a process that allocates is what is read of it stopped, right before or right after: it moves on
-/// between them. Nothing is lost on the way.
+/// between them. In the time that one look takes, two threads that do nothing else ask for five times as much as is live,
+/// so that single looks differ by up to twice as much as most do. Nothing is lost on the way.
 #[test]
 fn while_it_allocates() {
+    let _turn = turn::alone();
     // (threads, operations between two pauses, microseconds of a pause)
     for (threads, operations, pause) in
         [("2", "256", "0"), ("4", "256", "100"), ("8", "256", "1000"), ("1", "256", "20000")]
     {
         let mut subject = Subject::ready(&built("heap_busy"), &[threads, operations, pause]);
         subject.finish();
+        let (mut live_off, mut trim_off) = (Vec::new(), Vec::new());
         for round in 0..5 {
             let before = stopped(&subject);
             let running = Scan::of(subject.pid());
@@ -32,16 +35,22 @@ fn while_it_allocates() {
             assert_eq!(losses.n_lying_heaps, 0, "{losses:?}");
             assert_eq!((losses.n_skips, losses.unknown_bytes), (0, 0), "{threads}: {losses:?}");
             assert_eq!(running.malloc.arenas.len(), after.malloc.arenas.len());
-            assert!(is_near(live, 3), "{threads}: live {live:?}");
-            assert!(is_near(trim, 15), "{threads}: trim {trim:?}");
+            live_off.push(off(live));
+            trim_off.push(off(trim));
+        }
+        for (what, mut off, most) in [("live", live_off, 0.03), ("trim", trim_off, 0.15)] {
+            off.sort_by(f64::total_cmp);
+            let about = format!("{threads} threads: {what} is off by {off:?}");
+            assert!(off[off.len() / 2] <= most && off[off.len() - 1] <= 2.0 * most, "{about}");
         }
     }
 }
 
-/// Whether the second is within so many percent of what lies between the first and the third.
-fn is_near([before, running, after]: [u64; 3], percent: u64) -> bool {
+/// By what part the second is outside of what lies between the first and the third.
+fn off([before, running, after]: [u64; 3]) -> f64 {
     let (low, high) = (before.min(after), before.max(after));
-    running * 100 >= low * (100 - percent) && running * 100 <= high * (100 + percent)
+    let outside = low.saturating_sub(running).max(running.saturating_sub(high));
+    outside as f64 / high.max(1) as f64
 }
 
 /// A look at a process that is stopped for it.

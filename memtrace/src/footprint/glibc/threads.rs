@@ -139,7 +139,8 @@ fn arena_variable(tls: &[(u32, Vec<Option<u64>>)], arenas: &FxHashSet<u64>) -> O
     best((0..(MAX_TLS_BYTES / 8) as usize).map(score))
 }
 
-/// The variable that is a cache, or nothing, in every thread. A thread that just ends may have none.
+/// The variable that is a cache in every thread, or nothing: 0, or one and the same place that stands for none (2.43). A
+/// thread that just ends, or that has just begun, has none.
 fn cache_variable(space: &Space, tls: &[(u32, Vec<Option<u64>>)]) -> Option<usize> {
     let mut known: FxHashMap<u64, bool> = FxHashMap::default();
     let mut is_cache = |word: u64| {
@@ -147,19 +148,20 @@ fn cache_variable(space: &Space, tls: &[(u32, Vec<Option<u64>>)]) -> Option<usiz
             .entry(word)
             .or_insert_with(|| space.is_chunk_place(word) && cache(space, word).is_some())
     };
-    let mut scores = Vec::new();
-    for at in 0..(MAX_TLS_BYTES / 8) as usize {
-        let words = tls.iter().filter_map(|(_, words)| words[at]).filter(|&word| word != 0);
-        let mut n = 0;
-        for word in words {
-            if !is_cache(word) {
-                n = 0;
-                break;
+    let mut score = |at: usize| {
+        let (mut n, mut none) = (0, 0);
+        for word in tls.iter().filter_map(|(_, words)| words[at]).filter(|&word| word != 0) {
+            if is_cache(word) {
+                n += 1;
+            } else if none == 0 || none == word {
+                none = word;
+            } else {
+                return 0;
             }
-            n += 1;
         }
-        scores.push(n);
-    }
+        n
+    };
+    let scores: Vec<usize> = (0..(MAX_TLS_BYTES / 8) as usize).map(&mut score).collect();
     best(scores.into_iter())
 }
 

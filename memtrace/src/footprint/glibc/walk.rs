@@ -5,7 +5,11 @@
 //! the walk goes on from a place a little before. What does not fit even so is damaged: it is counted as unknown up to the
 //! next chain of chunks that fit.
 
-use std::{ops::Range, time::Instant};
+use std::{
+    ops::Range,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
     chunk_set::ChunkSet,
@@ -24,8 +28,11 @@ const LOOK_AT_CLOCK_EVERY: u32 = 4096;
 const N_CHECKPOINTS: usize = 16;
 /// Times that bytes are read again before a place counts as damaged.
 const MAX_TRIES: u32 = 24;
-/// Times that the same bytes may be read again: nobody is changing them.
-const MAX_SAME: u32 = 3;
+/// Times that the same bytes may be read again: then nobody is changing them.
+const MAX_SAME: u32 = 6;
+/// How long a walk rests before it reads the same bytes again, twice as long each time: who was changing them waits for a
+/// processor.
+const FIRST_REST: Duration = Duration::from_millis(1);
 /// Chunks that must fit for a walk to go on behind a damaged place.
 const CHAIN: usize = 24;
 /// Resident bytes that are searched for such a chain at one place, and how far away.
@@ -41,6 +48,8 @@ pub(super) struct Budget {
     pub(super) tries_left: u64,
     /// Bytes that may still be searched.
     pub(super) search_left: u64,
+    /// How long it may still rest.
+    pub(super) rest_left: Duration,
     pub(super) deadline: Instant,
     pub(super) is_late: bool,
 }
@@ -304,8 +313,17 @@ impl<'a> Walk<'a> {
         if may {
             self.budget.tries_left -= 1;
             self.budget.n_resyncs += 1;
+            self.rest(again.n_same);
         }
         may
+    }
+
+    /// Lets the process go on for a while, if the same bytes were read `n_same` times.
+    fn rest(&mut self, n_same: u32) {
+        let Some(n_doubled) = n_same.checked_sub(1) else { return };
+        let rest = (FIRST_REST * (1 << n_doubled)).min(self.budget.rest_left);
+        self.budget.rest_left -= rest;
+        thread::sleep(rest);
     }
 
     fn refresh(&mut self) {
