@@ -27,7 +27,7 @@ const LOOK_AT_CLOCK_EVERY: u32 = 4096;
 /// Such places that are kept.
 const N_CHECKPOINTS: usize = 16;
 /// Times that bytes are read again before a place counts as damaged.
-const MAX_TRIES: u32 = 24;
+const MAX_TRIES: u32 = 96;
 /// Times that the same bytes may be read again: then nobody is changing them.
 const MAX_SAME: u32 = 6;
 /// How long a walk rests before it reads the same bytes again, twice as long each time: who was changing them waits for a
