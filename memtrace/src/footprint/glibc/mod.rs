@@ -8,6 +8,7 @@
 //! A chunk in a thread's cache is free here. `mallinfo2` counts it as in use: its `uordblks` is
 //! [`Arena::in_use_as_mallinfo`] and its `fordblks` is [`Arena::free_as_mallinfo`], summed over all arenas.
 
+mod again;
 mod chunk_set;
 mod heaps;
 mod layout;

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    again::{Again, CHECKPOINT_EVERY},
     chunk_set::ChunkSet,
     layout::{ALIGN, FLAGS, IS_MMAPPED, MIN_CHUNK, PREV_INUSE},
     lists::CacheKey,
@@ -20,16 +21,8 @@ use super::{
     window::Window,
 };
 
-/// Chunks between two places that a walk can go back to.
-const CHECKPOINT_EVERY: u32 = 32;
 /// Chunks between two looks at the clock.
 const LOOK_AT_CLOCK_EVERY: u32 = 4096;
-/// Such places that are kept.
-const N_CHECKPOINTS: usize = 16;
-/// Times that bytes are read again before a place counts as damaged.
-const MAX_TRIES: u32 = 96;
-/// Times that the same bytes may be read again: then nobody is changing them.
-const MAX_SAME: u32 = 6;
 /// How long a walk rests before it reads the same bytes again, twice as long each time: who was changing them waits for a
 /// processor.
 const FIRST_REST: Duration = Duration::from_millis(1);
@@ -84,8 +77,8 @@ pub(super) struct Marks<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct State {
-    at: u64,
+pub(super) struct State {
+    pub(super) at: u64,
     /// The word with the size of the chunk at `at`, if it was read.
     head: Option<u64>,
     tally: Tally,
@@ -399,54 +392,5 @@ impl<'a> Walk<'a> {
 
     fn peek(&mut self, address: u64) -> Option<u64> {
         self.window.copied(address).or_else(|| self.space.word(address))
-    }
-}
-
-/// Places to go back to, and how often that was done for nothing.
-struct Again {
-    places: [State; N_CHECKPOINTS],
-    n_kept: usize,
-    /// The farthest that failed.
-    failed_at: u64,
-    n_tries: u32,
-    n_same: u32,
-    seen: Option<(u64, Option<u64>, Bounds)>,
-}
-
-impl Again {
-    fn new(state: State) -> Self {
-        Self {
-            places: [state; N_CHECKPOINTS],
-            n_kept: 1,
-            failed_at: 0,
-            n_tries: 0,
-            n_same: 0,
-            seen: None,
-        }
-    }
-
-    fn keep(&mut self, state: State) {
-        self.places[self.n_kept % N_CHECKPOINTS] = state;
-        self.n_kept += 1;
-        if state.at > self.failed_at && self.n_tries > 0 {
-            (self.n_tries, self.n_same, self.seen) = (0, 0, None);
-        }
-    }
-
-    /// Notes a failure; whether another try makes sense.
-    fn failed(&mut self, seen: (u64, Option<u64>, Bounds)) -> bool {
-        self.n_same = if self.seen == Some(seen) { self.n_same + 1 } else { 0 };
-        self.seen = Some(seen);
-        self.failed_at = self.failed_at.max(seen.0);
-        self.n_tries += 1;
-        self.n_tries <= MAX_TRIES && self.n_same < MAX_SAME
-    }
-
-    /// The newest place at the first try, older ones then.
-    fn back(&mut self) -> State {
-        let oldest = self.n_kept.saturating_sub(N_CHECKPOINTS);
-        let place = self.n_kept.saturating_sub(self.n_tries as usize).max(oldest);
-        self.n_kept = place + 1;
-        self.places[place % N_CHECKPOINTS]
     }
 }
