@@ -49,7 +49,8 @@ fn thread(row: &Value) -> Thread {
         consistent: row["consistent"].as_bool().unwrap(),
         quality: text(&row["quality"]),
         frames: frames.iter().rev().filter_map(shown).collect(),
-        outermost: text(&frames[0]["module"]),
+        // A thread that was stopped in code that nobody knows has none.
+        outermost: frames.first().map(|frame| text(&frame["module"])).unwrap_or_default(),
     }
 }
 

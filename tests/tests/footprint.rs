@@ -1,0 +1,210 @@
+//! `memtrace footprint`: rows that add up to what the kernel counts, of a process that stands still and of one that does not.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{collections::BTreeMap, fs, path::Path, process::Command, thread::sleep, time::Duration};
+
+use memtrace_tests::{
+    fixtures::built,
+    java::{Jdk, all_jdks},
+    memtrace::{Memtrace, Outcome},
+    skip::skip,
+    subject::Subject,
+    turn,
+};
+use serde_json::Value;
+
+/// What may be unexplained of a JVM that does nothing: of one with 700 MB that is less than a thousandth.
+const MAX_UNEXPLAINED_BYTES: u64 = 512 << 10;
+
+fn footprint(pid: u32, options: &[&str]) -> Outcome {
+    Memtrace::new().arg("footprint").arg(pid.to_string()).args(options).run()
+}
+
+/// A footprint as its JSON has it.
+struct Footprint(Value);
+
+impl Footprint {
+    fn of(pid: u32) -> Self {
+        let outcome = footprint(pid, &["--json", "-"]);
+        assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
+        let document: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!(document["schema"], 1);
+        Self(document["footprint"].clone())
+    }
+
+    fn rows(&self) -> BTreeMap<String, u64> {
+        let rows = self.0["rows"].as_array().unwrap().iter();
+        rows.map(|row| {
+            (row["kind"].as_str().unwrap().to_owned(), row["resident_bytes"].as_u64().unwrap())
+        })
+        .collect()
+    }
+
+    fn row(&self, kind: &str) -> u64 {
+        self.rows().get(kind).copied().unwrap_or_default()
+    }
+
+    fn rss(&self) -> u64 {
+        self.0["rss_bytes"].as_u64().unwrap()
+    }
+
+    /// Whatever it is of: each byte has one row.
+    fn assert_adds_up(&self, what: &str) {
+        assert_eq!(self.rows().values().sum::<u64>(), self.rss(), "{what}: {}", self.0);
+    }
+}
+
+/// Resident bytes of a process as `smaps_rollup` adds them up.
+fn kernels_rss(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("Rss:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+/// Stops a process until this is dropped.
+struct Stopped<'a>(&'a Subject);
+
+impl<'a> Stopped<'a> {
+    fn new(subject: &'a Subject) -> Self {
+        subject.signal(libc::SIGSTOP);
+        let pid = subject.pid();
+        let is_stopped = |path: &Path| {
+            let stat = fs::read_to_string(path.join("stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        };
+        while !fs::read_dir(format!("/proc/{pid}/task"))
+            .unwrap()
+            .all(|task| is_stopped(&task.unwrap().path()))
+        {
+            sleep(Duration::from_millis(1));
+        }
+        Self(subject)
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.signal(libc::SIGCONT);
+    }
+}
+
+/// Of a process that stands still rows add up to the kernel's sum to the byte, and to look at it changes nothing: pages
+/// that were never touched, that were only read, and 64 TB with three pages among them.
+#[test]
+fn stands_still() {
+    let _turn = turn::together();
+    let mut subject = Subject::ready(&built("residency"), &[]);
+    subject.finish();
+    let before = kernels_rss(subject.pid());
+    let footprint = Footprint::of(subject.pid());
+    footprint.assert_adds_up("residency");
+    assert_eq!(footprint.rss(), before, "{}", footprint.0);
+    assert_eq!(kernels_rss(subject.pid()), before);
+    // 1000 written, 2000 of 4000, 32 before the guards, three in 64 TB.
+    assert!(footprint.row("anonymous") >= 3035 * 4096, "{}", footprint.0);
+    assert!(subject.leave().success(), "the fixture was disturbed");
+}
+
+/// Each collector of each JVM that is installed: stopped, to the byte; and almost all of it explained.
+#[test]
+fn collectors() {
+    let _turn = turn::together();
+    for jdk in all_jdks() {
+        for collector in ["Serial", "Parallel", "G1", "Shenandoah", "Z"] {
+            let what = format!("{} {collector}", jdk.home.display());
+            let flag = format!("-XX:+Use{collector}GC");
+            if !knows(&jdk, &flag) {
+                skip("footprint::collectors", &format!("{what}: this JVM has no such collector"));
+                continue;
+            }
+            let options = [flag.as_str(), "-Xms256m", "-Xmx256m"];
+            let subject = Subject::ready_java(&jdk, &options, "Idle", &[]);
+            let stopped = Stopped::new(&subject);
+            let before = kernels_rss(subject.pid());
+            let footprint = Footprint::of(subject.pid());
+            footprint.assert_adds_up(&what);
+            assert_eq!(footprint.rss(), before, "{what}: {}", footprint.0);
+            assert_eq!(kernels_rss(subject.pid()), before, "{what}");
+            for kind in ["java_heap_used", "metaspace", "code_cache", "thread_stacks", "library"] {
+                assert!(footprint.row(kind) > 0, "{what}: {kind}: {}", footprint.0);
+            }
+            let unexplained = footprint.row("unexplained");
+            eprintln!("{what}: {unexplained} bytes of {} unexplained", footprint.rss());
+            assert!(unexplained <= MAX_UNEXPLAINED_BYTES, "{what}: {}", footprint.0);
+            let heap = &footprint.0["java_heap"];
+            let [used, committed] = ["used_bytes", "committed_bytes"].map(|key| heap[key].as_u64());
+            assert!(used.is_some() && used <= committed, "{what}: {heap}");
+            assert!(footprint.0["malloc"]["live_bytes"].as_u64().unwrap() > 1 << 20, "{what}");
+            drop(stopped);
+        }
+    }
+}
+
+fn knows(jdk: &Jdk, flag: &str) -> bool {
+    let mut java = Command::new(jdk.java());
+    java.args([flag, "-version"]).output().unwrap().status.success()
+}
+
+/// Of a process that allocates as fast as it can rows add up all the same, and the sum is what the kernel counts right
+/// before, right after, or between, within a hundredth.
+#[test]
+fn goes_on() {
+    let _turn = turn::together();
+    let mut subject = Subject::ready(&built("heap_busy"), &["4", "256", "100"]);
+    subject.finish();
+    for round in 0..20 {
+        let before = kernels_rss(subject.pid());
+        let footprint = Footprint::of(subject.pid());
+        let after = kernels_rss(subject.pid());
+        footprint.assert_adds_up(&format!("round {round}"));
+        let (rss, low, high) = (footprint.rss(), before.min(after), before.max(after));
+        let off = low.saturating_sub(rss).max(rss.saturating_sub(high));
+        assert!(off <= before / 100, "round {round}: {before} {rss} {after}");
+    }
+}
+
+/// What can't be looked at is said in one line, with what to do where there is something.
+#[test]
+fn bad_input() {
+    let _turn = turn::together();
+    let subject = Subject::ready(&built("residency"), &[]);
+    let mut ended = Command::new("true").spawn().unwrap();
+    sleep(Duration::from_millis(200));
+    // (process, what is said)
+    let cases = [
+        (4_000_000, "no such process"),
+        (2, "thread of the kernel"),
+        (ended.id(), "has ended already"),
+    ];
+    for (pid, says) in cases {
+        let outcome = footprint(pid, &[]);
+        assert_eq!(outcome.code(), Some(2), "{pid}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(says), "{pid}: {}", outcome.stderr);
+        assert!(outcome.stdout.is_empty(), "{pid}: {}", outcome.stdout);
+    }
+    ended.wait().unwrap();
+    let of_nobody = Memtrace::of_nobody().arg("footprint").arg(subject.pid().to_string()).run();
+    assert_eq!(of_nobody.code(), Some(2), "{}", of_nobody.stderr);
+    assert!(of_nobody.stderr.contains("hint: "), "{}", of_nobody.stderr);
+}
+
+/// Text for people, a file for programs, and the difference of two of these.
+#[test]
+fn outputs() {
+    let _turn = turn::together();
+    let mut subject = Subject::ready(&built("residency"), &[]);
+    subject.finish();
+    let text = footprint(subject.pid(), &[]);
+    assert_eq!(text.code(), Some(0), "{}", text.stderr);
+    assert!(text.stdout.contains("resident in all"), "{}", text.stdout);
+    let written = Memtrace::new().arg("footprint").arg(subject.pid().to_string());
+    let written = written.file("--json", "now.json").run();
+    assert_eq!(written.code(), Some(0), "{}", written.stderr);
+    assert!(written.stdout.contains("resident in all"), "{}", written.stdout);
+    let document: Value = serde_json::from_str(&written.written("now.json")).unwrap();
+    assert!(document["footprint"]["rss_bytes"].as_u64().unwrap() > 3035 * 4096, "{document}");
+    let file = written.file("now.json");
+    let diff = Memtrace::new().arg("footprint").arg("--diff").arg(&file).arg(&file).run();
+    assert_eq!(diff.code(), Some(0), "{}", diff.stderr);
+}
