@@ -14,8 +14,14 @@ use memtrace_tests::{
 };
 use serde_json::Value;
 
-/// What may be unexplained of a JVM that does nothing: of one with 700 MB that is less than a thousandth.
-const MAX_UNEXPLAINED_BYTES: u64 = 512 << 10;
+/// Collectors, and what may be unexplained of a JVM that does nothing: not all tables of Shenandoah's are found.
+const COLLECTORS: [(&str, u64); 5] = [
+    ("Serial", 128 << 10),
+    ("Parallel", 128 << 10),
+    ("G1", 128 << 10),
+    ("Shenandoah", 1 << 20),
+    ("Z", 128 << 10),
+];
 
 fn footprint(pid: u32, options: &[&str]) -> Outcome {
     Memtrace::new().arg("footprint").arg(pid.to_string()).args(options).run()
@@ -111,7 +117,7 @@ fn stands_still() {
 fn collectors() {
     let _turn = turn::together();
     for jdk in all_jdks() {
-        for collector in ["Serial", "Parallel", "G1", "Shenandoah", "Z"] {
+        for (collector, max_unexplained_bytes) in COLLECTORS {
             let what = format!("{} {collector}", jdk.home.display());
             let flag = format!("-XX:+Use{collector}GC");
             if !knows(&jdk, &flag) {
@@ -131,7 +137,7 @@ fn collectors() {
             }
             let unexplained = footprint.row("unexplained");
             eprintln!("{what}: {unexplained} bytes of {} unexplained", footprint.rss());
-            assert!(unexplained <= MAX_UNEXPLAINED_BYTES, "{what}: {}", footprint.0);
+            assert!(unexplained <= max_unexplained_bytes, "{what}: {}", footprint.0);
             let heap = &footprint.0["java_heap"];
             let [used, committed] = ["used_bytes", "committed_bytes"].map(|key| heap[key].as_u64());
             assert!(used.is_some() && used <= committed, "{what}: {heap}");
