@@ -14,13 +14,13 @@ use memtrace_tests::{
 };
 use serde_json::Value;
 
-/// Collectors, and what may be unexplained of a JVM that does nothing: not all tables of Shenandoah's are found.
+/// Collectors, and what may be unexplained of a JVM that does nothing: not all tables of Shenandoah and ZGC are found.
 const COLLECTORS: [(&str, u64); 5] = [
     ("Serial", 128 << 10),
     ("Parallel", 128 << 10),
     ("G1", 128 << 10),
     ("Shenandoah", 1 << 20),
-    ("Z", 128 << 10),
+    ("Z", 512 << 10),
 ];
 
 fn footprint(pid: u32, options: &[&str]) -> Outcome {
