@@ -53,6 +53,10 @@ const HEAPS: &[&str] = &["-fno-builtin", "-pthread", "-ldl", "-Wno-deprecated-de
 const FIXTURES: &[Fixture] = &[
     fixture("map_ops", "map_ops", &[], &[]),
     fixture("residency", "residency", &[], &[]),
+    fixture("mappings", "mappings", &[], &[]),
+    fixture("denied", "denied", &["-Wno-unused-function"], &[]),
+    fixture("crowd", "crowd", THREADS, &[]),
+    fixture("changing", "changing", THREADS, &[]),
     fixture("heap_shapes", "heap_shapes", HEAPS, &[]),
     fixture("heap_damaged", "heap_damaged", HEAPS, &[]),
     fixture("heap_busy", "heap_busy", HEAPS, &[]),

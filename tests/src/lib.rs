@@ -11,6 +11,7 @@ pub mod calls;
 pub mod demo;
 pub mod exactness;
 pub mod fixtures;
+pub mod footprint;
 pub mod gdb;
 pub mod host;
 pub mod java;

@@ -6,7 +6,7 @@
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, rc::Rc};
 
 use super::{
-    PageTables, Resident, ResidentError,
+    Kind, PageTables, Resident, ResidentError,
     guarded::Guarded,
     header_rule,
     labels::Labels,
@@ -25,7 +25,12 @@ use crate::{
 };
 
 /// A process that executes another program meanwhile is looked at again so many times.
-const MAX_TRIES: usize = 3;
+const MAX_TRIES: usize = 5;
+const NEW_PROGRAM: &str = "it executed another program while it was looked at";
+const ENDED: &str =
+    "it ended while it was looked at: what had not been read by then is not told apart";
+/// Pages of which one should be readable.
+const MAX_PROBES: usize = 16;
 /// Threads whose stack pointers are asked for.
 const MAX_THREADS: usize = 65_536;
 /// User addresses end here (x86-64 with four levels of page tables), but for `[vsyscall]`, which is none of its own.
@@ -37,20 +42,28 @@ const END_OF_USER: u64 = 1 << 47;
 ///
 /// Where its map or its page tables can't be read: it has ended, or it is another user's.
 pub fn take(pid: u32, time_ns: u64) -> Result<Footprint, ResidentError> {
-    for n in 1.. {
+    let mut n = 1;
+    loop {
         let image = target::start_stack(pid);
-        let mut footprint = Look::at(pid)?.footprint();
-        if target::start_stack(pid) == image || n == MAX_TRIES {
-            footprint.time_ns = time_ns;
-            if n == MAX_TRIES && target::start_stack(pid) != image {
-                footprint
-                    .notes
-                    .push("it executed another program while it was looked at".to_owned());
+        let footprint = Look::at(pid).map(Look::footprint);
+        let is_new = target::start_stack(pid) != image;
+        match footprint {
+            Ok(mut footprint) if !is_new || n == MAX_TRIES => {
+                footprint.time_ns = time_ns;
+                if is_new {
+                    footprint.notes.push(NEW_PROGRAM.to_owned());
+                }
+                if !target::is_alive(pid) {
+                    footprint.notes.push(ENDED.to_owned());
+                }
+                return Ok(footprint);
             }
-            return Ok(footprint);
+            // One that is about to execute another program has no memory for a moment.
+            Err(error) if n == MAX_TRIES || !target::is_alive(pid) => return Err(error),
+            Err(error @ ResidentError::NoPermission(_)) => return Err(error),
+            _ => n += 1,
         }
     }
-    Err(ResidentError::Gone(pid))
 }
 
 /// Everything that is read of a process.
@@ -118,8 +131,29 @@ impl Look {
             }
         }
         self.note_unread();
+        self.note_unreadable();
         footprint.notes = self.notes;
         footprint
+    }
+
+    /// What is missing where the kernel lets nobody read the process's memory.
+    fn note_unreadable(&mut self) {
+        let readable = self.maps.iter().filter(|mapping| mapping.access);
+        let mut pages = readable
+            .flat_map(|mapping| self.resident.runs_in(mapping.start..mapping.end))
+            .filter(|run| run.kind == Kind::Anonymous)
+            .take(MAX_PROBES)
+            .peekable();
+        let is_any = pages.peek().is_some();
+        if is_any
+            && !pages.any(|run| self.memory.u64(run.start).is_ok())
+            && target::is_alive(self.pid)
+        {
+            self.notes.push(
+                "its memory can't be read: neither malloc's heap nor the areas of a JVM are told apart"
+                    .to_owned(),
+            );
+        }
     }
 
     fn note_unread(&mut self) {
