@@ -12,8 +12,9 @@ use super::{
     labels::Labels,
     malloc::{self, Heap},
     mappings::{self, CodeFiles},
+    peek,
     rows::{self, Label},
-    snapshot::{Footprint, JavaHeap, RowKind},
+    snapshot::{Contents, Footprint, JavaHeap, RowKind},
     stacks, variables,
 };
 use crate::{
@@ -42,10 +43,26 @@ const END_OF_USER: u64 = 1 << 47;
 ///
 /// Where its map or its page tables can't be read: it has ended, or it is another user's.
 pub fn take(pid: u32, time_ns: u64) -> Result<Footprint, ResidentError> {
+    take_with(pid, time_ns, Wanted::default())
+}
+
+/// What is wanted beside rows and sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// What lies in the pages that malloc holds and nobody uses.
+    pub contents: bool,
+}
+
+/// The same, with what else is wanted.
+///
+/// # Errors
+///
+/// As [`take`].
+pub fn take_with(pid: u32, time_ns: u64, wanted: Wanted) -> Result<Footprint, ResidentError> {
     let mut n = 1;
     loop {
         let image = target::start_stack(pid);
-        let footprint = Look::at(pid).map(Look::footprint);
+        let footprint = Look::at(pid).map(|look| look.footprint(wanted));
         let is_new = target::start_stack(pid) != image;
         match footprint {
             Ok(mut footprint) if !is_new || n == MAX_TRIES => {
@@ -97,7 +114,7 @@ impl Look {
         Ok(Self { pid, maps, stack_pointers, tables, resident, kernel_rss_bytes, memory, notes })
     }
 
-    fn footprint(mut self) -> Footprint {
+    fn footprint(mut self, wanted: Wanted) -> Footprint {
         let areas = self.areas();
         let heap = areas.as_ref().and_then(|areas| areas.heap.clone());
         let malloc = malloc::read(self.pid, &self.maps, &self.resident, &self.tables);
@@ -116,6 +133,9 @@ impl Look {
             ..Footprint::default()
         };
         footprint.malloc = malloc.summary();
+        if wanted.contents {
+            footprint.contents = self.contents(&malloc);
+        }
         footprint.java_heap = heap.map(|heap| JavaHeap {
             collector: heap.collector.name().to_owned(),
             used_bytes: heap.used_bytes,
@@ -134,6 +154,14 @@ impl Look {
         self.note_unreadable();
         footprint.notes = self.notes;
         footprint
+    }
+
+    fn contents(&mut self, malloc: &Heap) -> Option<Contents> {
+        let Some(malloc) = malloc.glibc() else {
+            self.notes.push("--peek: only glibc's malloc can be looked into".to_owned());
+            return None;
+        };
+        Some(peek::contents(self.pid, &self.maps, &self.resident, &self.tables, malloc))
     }
 
     /// What is missing where the kernel lets nobody read the process's memory.

@@ -21,6 +21,7 @@ use super::{
     about, json, take,
 };
 use crate::{
+    footprint::Wanted,
     report::{
         footprint::{FootprintNow, by_name, changes, write_changes, write_text},
         units,
@@ -55,7 +56,12 @@ impl Lines {
     }
 }
 
-pub(super) fn run(pid: u32, every: Duration, path: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn run(
+    pid: u32,
+    wanted: Wanted,
+    every: Duration,
+    path: Option<&Path>,
+) -> Result<ExitCode, Failure> {
     let mut lines = Lines::find(path)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("failed to set up waiting")?;
@@ -67,7 +73,7 @@ pub(super) fn run(pid: u32, every: Duration, path: Option<&Path>) -> Result<Exit
         let mut terminate =
             signal(SignalKind::terminate()).context("failed to wait for signals")?;
         loop {
-            let footprint = match take(pid) {
+            let footprint = match take(pid, wanted) {
                 // It may have ended between two looks, but not before the first.
                 Err(_) if watched.last.is_some() && !target::is_alive(pid) => break,
                 footprint => footprint?,

@@ -3,6 +3,7 @@
 //! In: a footprint, or two of them. Out: text for people; for programs, in [`json`](super::json), everything.
 
 mod changes;
+mod contents;
 mod words;
 
 use std::io::{self, Write};
@@ -116,6 +117,10 @@ fn beside(footprint: &Footprint) -> Vec<String> {
         );
         let arenas = arenas(&malloc.arenas);
         arenas.into_iter().for_each(|(label, text)| labeled(&label, text));
+    }
+    if let Some(contents) = &footprint.contents {
+        let found = contents::lines(contents);
+        found.into_iter().for_each(|(label, text)| labeled(label, text));
     }
     if footprint.hugetlb_bytes > 0 {
         let huge = units::bytes(footprint.hugetlb_bytes);
