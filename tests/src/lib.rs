@@ -17,6 +17,7 @@ pub mod host;
 pub mod java;
 pub mod maps;
 pub mod memtrace;
+pub mod nmt;
 pub mod own_mounts;
 pub mod report;
 pub mod said;

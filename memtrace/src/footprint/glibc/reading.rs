@@ -320,13 +320,28 @@ impl<'a> Reading<'a> {
         let mut taken: Vec<Range<u64>> =
             arenas.iter().flat_map(|arena| &arena.heaps).map(|heap| heap.range.clone()).collect();
         taken.sort_unstable_by_key(|range| range.start);
-        let blocks = mmapped::find(self.space, &taken).into_iter();
+        let mut blocks = mmapped::find(self.space, &taken);
+        blocks.extend(self.hidden(&taken, &blocks));
+        blocks.sort_unstable_by_key(|block| block.start);
         blocks
+            .into_iter()
             .map(|range| {
                 let bytes = self.space.resident.bytes_in(range.clone());
                 Block { range, resident_bytes: bytes.resident(), swapped_bytes: bytes.swapped }
             })
             .collect()
+    }
+
+    /// Blocks that malloc counts, and that are not among those that were found.
+    fn hidden(&self, taken: &[Range<u64>], found: &[Range<u64>]) -> Vec<Range<u64>> {
+        let Some(settings) = self.settings else { return Vec::new() };
+        let bytes: u64 = found.iter().map(|block| block.end - block.start).sum();
+        let n = u64::from(settings.n_mmaps).checked_sub(found.len() as u64);
+        let bytes = settings.mmapped_bytes.checked_sub(bytes);
+        let (Some(n @ 1..), Some(bytes @ 1..)) = (n, bytes) else { return Vec::new() };
+        let mut taken = [taken, found].concat();
+        taken.sort_unstable_by_key(|range| range.start);
+        mmapped::find_hidden(self.space, &taken, mmapped::Missing { n, bytes })
     }
 
     fn losses(&self, malloc: &Malloc) -> Losses {
