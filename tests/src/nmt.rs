@@ -34,13 +34,12 @@ fn reserved_in(line: &str) -> Option<(Range<u64>, String)> {
     Some((number(start)?..number(end)?, category.trim().to_owned()))
 }
 
-/// What glibc's `malloc_info` says in all: bytes that it has of the kernel, free ones, and blocks that it has mapped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What glibc's `malloc_info` says: bytes that are in use in each arena, headers and threads' caches included, and in blocks
+/// with mappings of their own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeapInfo {
-    /// Of all arenas.
-    pub system_bytes: u64,
-    /// In fastbins and bins, and tops.
-    pub free_bytes: u64,
+    /// The main arena first.
+    pub arenas: Vec<u64>,
     /// Blocks with mappings of their own.
     pub mmapped_bytes: u64,
 }
@@ -48,22 +47,22 @@ pub struct HeapInfo {
 impl HeapInfo {
     /// From the text of `System.native_heap_info`.
     pub fn parse(text: &str) -> Option<Self> {
-        // What stands behind the last heap is of all.
-        let (_, all) = text.rsplit_once("</heap>")?;
-        let size = |what: &str| {
-            let line = all.lines().find(|line| line.starts_with(what))?;
-            let (_, size) = line.rsplit_once("size=\"")?;
-            size.split('"').next()?.parse::<u64>().ok()
+        let (heaps, all) = text.rsplit_once("</heap>")?;
+        let heaps = heaps.split("</heap>");
+        let in_use = |heap: &str| {
+            let free = size(heap, "<total type=\"fast\"")? + size(heap, "<total type=\"rest\"")?;
+            size(heap, "<system type=\"current\"")?.checked_sub(free)
         };
-        let free_bytes = size("<total type=\"fast\"")? + size("<total type=\"rest\"")?;
-        let mmapped_bytes = size("<total type=\"mmap\"")?;
-        Some(Self { system_bytes: size("<system type=\"current\"")?, free_bytes, mmapped_bytes })
+        let arenas = heaps.map(in_use).collect::<Option<_>>()?;
+        Some(Self { arenas, mmapped_bytes: size(all, "<total type=\"mmap\"")? })
     }
+}
 
-    /// Bytes that are in use, headers and threads' caches included.
-    pub fn in_use_bytes(&self) -> u64 {
-        self.system_bytes - self.free_bytes + self.mmapped_bytes
-    }
+/// The size on the line of `text` that begins with `what`.
+fn size(text: &str, what: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.starts_with(what))?;
+    let (_, size) = line.rsplit_once("size=\"")?;
+    size.split('"').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -84,15 +83,20 @@ mod tests {
         assert_eq!(found["Thread Stack"], stacks);
     }
 
-    /// The sums behind the last heap.
+    /// What is in use of each arena, and the blocks that the sums behind the last one tell of.
     #[test]
     fn heap_info() {
-        let text = "<heap nr=\"0\">\n<total type=\"fast\" count=\"9\" size=\"99\"/>\n</heap>\n\
-            <total type=\"fast\" count=\"1\" size=\"32\"/>\n<total type=\"rest\" count=\"27\" size=\"100\"/>\n\
-            <total type=\"mmap\" count=\"9\" size=\"4096\"/>\n<system type=\"current\" size=\"8192\"/>\n";
-        let info = HeapInfo::parse(text).unwrap();
-        let want = HeapInfo { system_bytes: 8192, free_bytes: 132, mmapped_bytes: 4096 };
-        assert_eq!((info, info.in_use_bytes()), (want, 8192 - 132 + 4096));
+        let heap = |n: u64, rest: u64| {
+            format!(
+                "<heap nr=\"{n}\">\n<sizes>\n  <size from=\"33\" to=\"33\" total=\"99\" count=\"3\"/>\n</sizes>\n\
+                 <total type=\"fast\" count=\"1\" size=\"32\"/>\n<total type=\"rest\" count=\"9\" size=\"{rest}\"/>\n\
+                 <system type=\"current\" size=\"8192\"/>\n</heap>\n"
+            )
+        };
+        let all = "<total type=\"mmap\" count=\"9\" size=\"4096\"/>\n</malloc>\n";
+        let text = [&heap(0, 1000), &heap(1, 8000), all].concat();
+        let want = HeapInfo { arenas: vec![7160, 160], mmapped_bytes: 4096 };
+        assert_eq!(HeapInfo::parse(&text), Some(want));
         assert_eq!(HeapInfo::parse("no malloc_info here"), None);
     }
 }
