@@ -16,7 +16,7 @@ use super::{
     runs::Runs,
     shenandoah,
 };
-use crate::target::maps::Mapping;
+use crate::{jvm::library::Library, target::maps::Mapping};
 
 const PAGE_BYTES: u64 = 4096;
 /// Objects that are looked through, addresses that may be one, how far from the first ones, and bytes of the first ones and the others.
@@ -33,7 +33,12 @@ const MAX_DATA_BYTES: u64 = 16 << 20;
 const Z_MARK_STACK: u64 = 0x1500_0000_0000;
 
 /// Where they are.
-pub(super) fn ranges(fields: Fields<'_>, maps: &[Mapping], heap: Option<&Heap>) -> Vec<Range<u64>> {
+pub(super) fn ranges(
+    fields: Fields<'_>,
+    library: &Library,
+    maps: &[Mapping],
+    heap: Option<&Heap>,
+) -> Vec<Range<u64>> {
     let barrier_set = fields.global(&["BarrierSet::_barrier_set", "BarrierSet::_bs"]).unwrap_or(0);
     let runs = Runs::reserved(maps);
     // Not each barrier set has a card table: then there is anything.
@@ -44,7 +49,7 @@ pub(super) fn ranges(fields: Fields<'_>, maps: &[Mapping], heap: Option<&Heap>) 
     let search = Search { fields, runs, heap: heap.reserved.clone() };
     let collected = fields.global(&["Universe::_collectedHeap"]).unwrap_or(0);
     let object = |object| Object { object, len: FIRST_BYTES, depth: 0 };
-    let variables = search.variables(&data_of_libjvm(maps));
+    let variables = search.variables(library.data());
     let variable =
         |object| Object { object, len: VARIABLE_BYTES, depth: MAX_DEPTH.saturating_sub(1) };
     let first = [collected, barrier_set].map(object);
@@ -74,25 +79,6 @@ fn card_table(fields: Fields<'_>, barrier_set: u64) -> Option<Range<u64>> {
     (start != 0).then(|| Some(start..start.checked_add(size)?))?
 }
 
-/// Where libjvm's variables are: its mappings behind its code, and what the map shows right behind them.
-fn data_of_libjvm(maps: &[Mapping]) -> Vec<Range<u64>> {
-    let is_libjvm = |mapping: &Mapping| mapping.file_name().starts_with("libjvm.so");
-    let Some(code) = maps.iter().rposition(|mapping| mapping.exec && is_libjvm(mapping)) else {
-        return Vec::new();
-    };
-    let (mut data, mut end) = (Vec::new(), maps[code].end);
-    for mapping in maps[code + 1..].iter().take_while(|mapping| {
-        let is_own = is_libjvm(mapping) || mapping.is_anonymous();
-        let is_next = mapping.start == end;
-        end = mapping.end;
-        is_own && is_next
-    }) {
-        let end = mapping.end.min(mapping.start + MAX_DATA_BYTES);
-        data.extend(mapping.access.then_some(mapping.start..end));
-    }
-    data
-}
-
 /// Where something is that is looked through.
 #[derive(Clone, Copy, Debug)]
 struct Object {
@@ -109,8 +95,10 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// The addresses in `data` that hold the heap's first address.
-    fn variables(&self, data: &[Range<u64>]) -> Vec<u64> {
-        let pages = data.iter().flat_map(|range| range.clone().step_by(PAGE_BYTES as usize));
+    fn variables(&self, data: &[(u64, u64)]) -> Vec<u64> {
+        let pages = data.iter().flat_map(|&(start, end)| {
+            (start & !(PAGE_BYTES - 1)..end).step_by(PAGE_BYTES as usize)
+        });
         let start = self.heap.start;
         let holds_start = |page: u64| {
             // A page that was never written holds nothing.
