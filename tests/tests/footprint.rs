@@ -16,9 +16,8 @@ use memtrace_tests::{
 use serde_json::Value;
 
 const COLLECTORS: [&str; 5] = ["Serial", "Parallel", "G1", "Shenandoah", "Z"];
-/// What may be unexplained of a JVM that does nothing: not all tables of Shenandoah and ZGC are found, nor blocks of malloc's
-/// that the kernel has put behind somebody else's memory in one mapping (on JDK 25 one of 272 KiB in one start of ten).
-const MAX_UNEXPLAINED_BYTES: u64 = 1 << 20;
+/// What may be unexplained of a JVM that does nothing: a few tables of the collectors' are not found.
+const MAX_UNEXPLAINED_BYTES: u64 = 256 << 10;
 
 /// Of a process that stands still rows add up to the kernel's sum to the byte, and to look at it changes nothing: pages
 /// that were never touched, that were only read, and 64 TB with three pages among them.
@@ -45,11 +44,13 @@ fn collectors() {
         for collector in COLLECTORS {
             let what = format!("{} {collector}", jdk.home.display());
             let flag = format!("-XX:+Use{collector}GC");
-            if !knows(&jdk, &flag) {
+            // Before JDK 15 Z has to be unlocked.
+            let flags = ["-XX:+UnlockExperimentalVMOptions", flag.as_str()];
+            if !knows(&jdk, &flags) {
                 skip("footprint::collectors", &format!("{what}: this JVM has no such collector"));
                 continue;
             }
-            let options = [flag.as_str(), "-Xms256m", "-Xmx256m"];
+            let options = [&flags[..], &["-Xms256m", "-Xmx256m"]].concat();
             let subject = Subject::ready_java(&jdk, &options, "Idle", &[]);
             let stopped = Stopped::new(&subject);
             let before = kernels_rss(subject.pid());
@@ -57,6 +58,11 @@ fn collectors() {
             footprint.assert_adds_up(&what);
             assert_eq!(footprint.rss(), before, "{what}: {}", footprint.0);
             assert_eq!(kernels_rss(subject.pid()), before, "{what}");
+            if jdk.major < 11 {
+                // Its tables do not lead to metaspace: that is said, and is unexplained.
+                assert!(footprint.notes().contains("do not lead to its metaspace"), "{what}");
+                continue;
+            }
             for kind in ["java_heap_used", "metaspace", "code_cache", "thread_stacks", "library"] {
                 assert!(footprint.row(kind) > 0, "{what}: {kind}: {}", footprint.0);
             }
@@ -72,9 +78,9 @@ fn collectors() {
     }
 }
 
-fn knows(jdk: &Jdk, flag: &str) -> bool {
+fn knows(jdk: &Jdk, flags: &[&str]) -> bool {
     let mut java = Command::new(jdk.java());
-    java.args([flag, "-version"]).output().unwrap().status.success()
+    java.args(flags).arg("-version").output().unwrap().status.success()
 }
 
 /// Of a process that allocates as fast as it can rows add up all the same, and the sum is what the kernel counts right

@@ -105,6 +105,8 @@ pub(super) fn add(fields: Fields<'_>, collector: Collector, maps: &[Mapping], ar
     let used = used.map(|parts| apart(parts, &reserved));
     let used_bytes =
         used.as_ref().map(|parts| parts.iter().map(|part| part.end - part.start).sum());
+    // JDK 11's Shenandoah tells how much it is, not where.
+    let used_bytes = used_bytes.or_else(|| shenandoah::used_bytes(fields, object, &reserved));
     let committed = maps.iter().filter(|mapping| mapping.access);
     let committed =
         committed.filter_map(|mapping| overlap(&(mapping.start..mapping.end), &reserved));

@@ -22,6 +22,12 @@ pub(super) fn used(fields: Fields<'_>, heap: u64) -> Option<Vec<Range<u64>>> {
     Some(regions.into_iter().filter_map(|region| part(fields, region, &without_objects)).collect())
 }
 
+/// How many bytes of the heap's `reserved` ones hold objects.
+pub(super) fn used_bytes(fields: Fields<'_>, heap: u64, reserved: &Range<u64>) -> Option<u64> {
+    let used = fields.word(heap, &["ShenandoahHeap::_used"])?;
+    (used <= reserved.end - reserved.start).then_some(used)
+}
+
 /// Where the descriptions of all regions lie: since JDK 17 one behind the other, in memory of their own.
 pub(super) fn region_table(fields: Fields<'_>, heap: u64) -> Option<Range<u64>> {
     let regions = regions(fields, heap)?;
