@@ -59,6 +59,12 @@ impl Heap {
         })
     }
 
+    /// glibc's heap; `None` where it is another's.
+    pub(super) fn glibc(&self) -> Option<&glibc::Malloc> {
+        let Self::Glibc(malloc) = self else { return None };
+        Some(malloc)
+    }
+
     /// What went wrong, a line each.
     pub(super) fn notes(&self) -> Vec<String> {
         match self {
