@@ -267,7 +267,9 @@ pub(crate) struct OutputArgs {
     /// Count this in folded stacks and flame graph
     ///
     /// mapped: bytes made accessible; mapped-live: those not given back by the end;
-    /// inflaters: Inflaters and Deflaters opened; inflaters-live: those not ended by the end.
+    /// inflaters: Inflaters and Deflaters opened; inflaters-live: those not ended by the end;
+    /// malloc: bytes asked from the allocator, malloc-live: those not freed (with --malloc);
+    /// retained: free pages that malloc keeps resident, by who made them resident.
     #[arg(long, value_name = "NAME", default_value = "mapped")]
     pub(crate) metric: Metric,
 

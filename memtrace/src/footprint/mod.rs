@@ -22,7 +22,7 @@ mod variables;
 pub(crate) use peek::classify;
 pub use resident::{Bytes, Kind, Method, PageTables, Resident, ResidentError, Run};
 pub use snapshot::{
-    Arena, Container, Content, ContentKind, Contents, Footprint, JavaHeap, Malloc, Pin, Row,
-    RowKind,
+    Arena, Container, Content, ContentKind, Contents, Footprint, FreePages, JavaHeap, Malloc, Pin,
+    Row, RowKind,
 };
 pub use take::{Wanted, take, take_with};

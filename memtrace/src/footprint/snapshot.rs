@@ -158,8 +158,21 @@ pub struct Arena {
     pub returnable_bytes: u64,
     /// Whole free pages that it does not.
     pub kept_bytes: u64,
+    /// Whether it is the one that grows by `brk`.
+    pub is_main: bool,
+    /// Where whole free pages are that are resident, by address; a part of them where there are very many.
+    pub free_pages: Vec<FreePages>,
     /// Of each heap, the highest block in use: below it nothing can be unmapped.
     pub pinned_by: Vec<Pin>,
+}
+
+/// Whole pages, one behind the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreePages {
+    /// Where they begin.
+    pub start: u64,
+    /// How large they are.
+    pub bytes: u64,
 }
 
 /// A block that keeps a heap.

@@ -132,7 +132,7 @@ impl Look {
             rows,
             ..Footprint::default()
         };
-        footprint.malloc = malloc.summary();
+        footprint.malloc = malloc.summary(&self.resident);
         if wanted.contents {
             footprint.contents = self.contents(&malloc);
         }

@@ -217,7 +217,7 @@ mod tests {
             live_bytes: 1 << 20,
             returnable_bytes: 2 << 20,
             kept_bytes: 0,
-            pinned_by: Vec::new(),
+            ..Arena::default()
         };
         let footprint = Footprint {
             rss_bytes: 100 << 20,
