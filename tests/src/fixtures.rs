@@ -64,6 +64,7 @@ const FIXTURES: &[Fixture] = &[
     fixture("heap_damaged", "heap_damaged", HEAPS, &[]),
     fixture("heap_busy", "heap_busy", HEAPS, &[]),
     fixture("heap_contents", "heap_contents", HEAPS, &[]),
+    fixture("lookalike", "lookalike", HEAPS, &[]),
     fixture("retained", "retained", HEAPS, &[]),
     fixture("heap_small", "heap_small", HEAPS, &[]),
     fixture("threads", "threads", THREADS, &[]),

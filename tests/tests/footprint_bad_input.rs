@@ -42,6 +42,30 @@ fn done(fixture: &str, arguments: &[&str]) -> (Subject, memtrace_tests::said::Sa
     (subject, said)
 }
 
+/// What only looks like something is not taken for it, and what is not recognised is in no row but `unexplained`, and said.
+#[test]
+fn lookalikes() {
+    let _turn = turn::together();
+    // (what, the row that it is in, rows that have none of it)
+    let cases = [
+        ("stack", "anonymous", ["thread_stacks", "unexplained"]),
+        ("heap", "shared", ["java_heap_used", "java_heap_views"]),
+        ("malloc", "unexplained", ["malloc_live", "malloc_returnable"]),
+    ];
+    for (what, row, others) in cases {
+        let (subject, said) = done("lookalike", &[what]);
+        let footprint = Footprint::of(subject.pid());
+        footprint.assert_adds_up(what);
+        let bytes = said.number("bytes");
+        assert!(footprint.row(row) > bytes - bytes / 20, "{what}: {}", footprint.0);
+        for other in others {
+            assert!(footprint.row(other) < bytes / 20, "{what}, {other}: {}", footprint.0);
+        }
+        let is_said = footprint.notes().contains("malloc's heap was not found");
+        assert_eq!(is_said, what == "malloc", "{}", footprint.0);
+    }
+}
+
 /// Ten thousand mappings.
 #[test]
 fn many_mappings() {

@@ -7,7 +7,7 @@ use super::{
     glibc::{self, NoMalloc},
     snapshot::{Arena, FreePages, Malloc, Pin, RowKind},
 };
-use crate::target::maps::Mapping;
+use crate::target::{self, maps::Mapping};
 
 /// Arenas that are told of; a process has eight for each processor.
 const MAX_ARENAS: usize = 1024;
@@ -16,10 +16,12 @@ const MAX_PINS: usize = 4096;
 
 /// Who has a process's heap.
 pub(super) enum Heap {
-    /// glibc's allocator, and it was read.
-    Glibc(Box<glibc::Malloc>),
+    /// glibc's allocator, and it was read; and the one that has taken its place in the program, by its name.
+    Glibc(Box<glibc::Malloc>, Option<String>),
     /// Another one, by its name.
     Other(String),
+    /// glibc's allocator, but it was not recognised.
+    Unread,
     /// Nobody that is known.
     Unknown,
 }
@@ -27,16 +29,26 @@ pub(super) enum Heap {
 /// Reads the heap of process `pid`.
 pub(super) fn read(pid: u32, maps: &[Mapping], resident: &Resident, tables: &PageTables) -> Heap {
     match glibc::Malloc::of(pid, maps, resident, tables) {
-        Ok(malloc) => Heap::Glibc(Box::new(malloc)),
+        Ok(malloc) => {
+            let other = target::allocator(pid).filter(|name| !name.starts_with("glibc"));
+            Heap::Glibc(Box::new(malloc), other)
+        }
         Err(NoMalloc::NotInUse(Some(name))) if !name.starts_with("glibc") => Heap::Other(name),
+        Err(NoMalloc::NotInUse(Some(_))) if has_heap(maps, resident) => Heap::Unread,
         Err(NoMalloc::NotInUse(_)) => Heap::Unknown,
     }
+}
+
+/// Whether something is resident where malloc has its heap.
+fn has_heap(maps: &[Mapping], resident: &Resident) -> bool {
+    let heaps = maps.iter().filter(|mapping| mapping.path == b"[heap]");
+    heaps.map(|it| resident.bytes_in(it.start..it.end).resident()).any(|bytes| bytes > 0)
 }
 
 impl Heap {
     /// What of its resident bytes is not simply in use.
     pub(super) fn parts(&self) -> Vec<(RowKind, u64)> {
-        let Self::Glibc(malloc) = self else { return Vec::new() };
+        let Self::Glibc(malloc, _) = self else { return Vec::new() };
         let split = malloc.resident();
         vec![
             (RowKind::Unexplained, split.unknown),
@@ -49,7 +61,7 @@ impl Heap {
 
     /// Its numbers; `None` where it is not glibc's.
     pub(super) fn summary(&self, resident: &Resident) -> Option<Malloc> {
-        let Self::Glibc(malloc) = self else { return None };
+        let Self::Glibc(malloc, _) = self else { return None };
         let arena = |it: &glibc::Arena| arena(it, &malloc.free_pages, resident);
         let mut arenas: Vec<Arena> = malloc.arenas.iter().map(arena).collect();
         arenas.sort_by_key(|arena| std::cmp::Reverse(arena.resident_bytes));
@@ -64,17 +76,20 @@ impl Heap {
 
     /// glibc's heap; `None` where it is another's.
     pub(super) fn glibc(&self) -> Option<&glibc::Malloc> {
-        let Self::Glibc(malloc) = self else { return None };
+        let Self::Glibc(malloc, _) = self else { return None };
         Some(malloc)
     }
 
     /// What went wrong, a line each.
     pub(super) fn notes(&self) -> Vec<String> {
         match self {
-            Self::Glibc(malloc) => losses(&malloc.losses),
-            Self::Other(name) => vec![format!(
-                "the allocator is {name}: its mappings can't be told from others, all anonymous memory counts as its"
-            )],
+            Self::Glibc(malloc, other) => {
+                let mut notes = losses(&malloc.losses);
+                notes.extend(other.as_deref().map(note_on));
+                notes
+            }
+            Self::Other(name) => vec![note_on(name)],
+            Self::Unread => vec![UNREAD.to_owned()],
             Self::Unknown => Vec::new(),
         }
     }
@@ -125,12 +140,19 @@ fn losses(losses: &glibc::Losses) -> Vec<String> {
         notes.push("malloc's list of arenas is broken: some may be missing".to_owned());
     }
     if losses.is_late {
-        notes.push(
-            "malloc's heap is too large to be read in time: the rest counts as in use".to_owned(),
-        );
+        notes.push("malloc's heap could not be read in time: the rest is unexplained".to_owned());
     }
     notes
 }
+
+fn note_on(allocator: &str) -> String {
+    format!(
+        "the allocator is {allocator}: its mappings can't be told from others, all anonymous memory counts as its"
+    )
+}
+
+const UNREAD: &str = "malloc's heap was not found where libc has it: what lies there is unexplained, but for blocks that \
+                      are mapped one by one";
 
 const MISSING: &str =
     "bytes that malloc has mapped block by block were not found, or more than it counts were";

@@ -9,7 +9,7 @@ mod rest;
 mod scan;
 mod smaps;
 
-use std::{fs::File, io, ops::Range, path::PathBuf};
+use std::{cell::OnceCell, fs::File, io, ops::Range, path::PathBuf};
 
 use thiserror::Error;
 
@@ -88,6 +88,11 @@ pub enum Method {
 /// Why the page tables can't be read.
 #[derive(Debug, Error)]
 pub enum ResidentError {
+    /// It could not be looked at in time.
+    #[error(
+        "process {0} could not be looked at in time: a page of it may be waited for (userfaultfd, FUSE)"
+    )]
+    Late(u32),
     /// It has ended, or has no memory.
     #[error("process {0} has no memory any more")]
     Gone(u32),
@@ -123,6 +128,9 @@ pub struct PageTables {
     file: File,
     method: Method,
     rest: Rest,
+    /// Mappings from the pool of huge pages, once they were asked for: to look takes longer than to read page tables, and
+    /// transparent huge pages look the same there.
+    hugetlb: OnceCell<Vec<Range<u64>>>,
 }
 
 impl PageTables {
@@ -132,7 +140,7 @@ impl PageTables {
         let file = File::open(folder.join("pagemap"));
         let file = file.map_err(|source| ResidentError::of(pid, source))?;
         let method = if scan::is_known(&file) { Method::Scan } else { Method::Pagemap };
-        Ok(Self { pid, folder, file, method, rest: Rest::new() })
+        Ok(Self { pid, folder, file, method, rest: Rest::new(), hugetlb: OnceCell::new() })
     }
 
     /// Whose they are.
@@ -161,7 +169,8 @@ impl PageTables {
             return Err(ResidentError::Gone(self.pid));
         }
         if found.is_any_huge {
-            smaps::set_hugetlb_apart(&self.folder, &mut found.runs);
+            let hugetlb = self.hugetlb.get_or_init(|| smaps::hugetlb(&self.folder));
+            smaps::set_apart(hugetlb, &mut found.runs);
         }
         let (runs, unread_bytes) = (packed(&found.runs), found.unread_bytes);
         let mut resident =

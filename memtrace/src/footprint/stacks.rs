@@ -1,6 +1,7 @@
 //! Stacks of threads, of any program: where their stack pointers are, and stacks that glibc keeps of ended threads.
 //!
-//! In: the map and stack pointers. Out: ranges. A stack is a mapping; the guard before it has no access.
+//! In: the map and stack pointers. Out: ranges. A stack is a mapping; the guard before it has no access. Where there is no
+//! guard, a stack may lie in other data, or next to others: then the part that is in use is taken for one, if it is small.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -8,6 +9,9 @@ use crate::target::maps::Mapping;
 
 /// More than any guard of a stack's: one page of glibc's, or four of HotSpot's zones.
 const MAX_GUARD_BYTES: u64 = 1 << 20;
+const PAGE_BYTES: u64 = 4096;
+/// What of a stack without a guard is taken for one, from its pointer up.
+const MAX_USED_BYTES: u64 = 1 << 20;
 /// glibc keeps no larger ones (40 MiB in all, nptl/allocatestack.c).
 const MAX_KEPT_BYTES: u64 = 40 << 20;
 
@@ -29,7 +33,17 @@ pub(super) fn ranges(maps: &[Mapping], pointers: &[u64]) -> Vec<Range<u64>> {
             && whole_bytes(maps, index).is_some_and(|bytes| sizes.contains(&bytes))
     };
     let kept: Vec<usize> = (0..maps.len()).filter(is_kept).collect();
-    live.into_iter().chain(kept).map(|index| maps[index].start..maps[index].end).collect()
+    let (whole, unguarded): (Vec<usize>, Vec<usize>) = live
+        .iter()
+        .partition(|&&index| maps[index].path == b"[stack]" || whole_bytes(maps, index).is_some());
+    let whole = whole.into_iter().chain(kept).map(|index| maps[index].start..maps[index].end);
+    let used = pointers.iter().filter_map(|&pointer| {
+        let mut holders = unguarded.iter().map(|&index| &maps[index]);
+        let mapping = holders.find(|it| (it.start..it.end).contains(&pointer))?;
+        let start = pointer & !(PAGE_BYTES - 1);
+        Some(start..mapping.end.min(start + MAX_USED_BYTES))
+    });
+    whole.chain(used).collect()
 }
 
 /// A stack is the process's own memory. A program may have its stack in `[heap]`, which then stays what it is.
@@ -66,5 +80,10 @@ mod tests {
         let found = ranges(&maps, &[0x11800, 0xe8000, 0x10800, 0x5, u64::MAX]);
         assert_eq!(found, [0x11000..0x20000, 0xe0000..0xf0000, 0x34000..0x40000]);
         assert!(ranges(&maps, &[]).is_empty());
+        // Without a guard it may lie in anything.
+        let used = ranges(&maps, &[0xa2345, 0xa1000]);
+        assert_eq!(used, [0xa2000..0xb0000, 0xa1000..0xb0000]);
+        let data = parse(b"10000000-40000000 rw-p 0 00:00 0\n");
+        assert_eq!(ranges(&data, &[0x2000_0010]), vec![0x2000_0000..0x2010_0000]);
     }
 }

@@ -3,7 +3,9 @@
 //! In: a pid. Out: a [`Footprint`]. The process goes on meanwhile: what it does between two looks makes a difference, but
 //! rows are always of the one moment at which the page tables were read.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, rc::Rc};
+use std::{
+    fs::File, io, ops::Range, os::unix::fs::FileExt, rc::Rc, sync::mpsc, thread, time::Duration,
+};
 
 use super::{
     Kind, PageTables, Resident, ResidentError,
@@ -32,8 +34,12 @@ const ENDED: &str =
     "it ended while it was looked at: what had not been read by then is not told apart";
 /// Pages of which one should be readable.
 const MAX_PROBES: usize = 16;
+/// How long a look may take: longer than malloc's heap may be read.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Threads whose stack pointers are asked for.
 const MAX_THREADS: usize = 65_536;
+/// How often a thread that runs is asked for its stack pointer.
+const MAX_ASKED: usize = 4;
 /// User addresses end here (x86-64 with four levels of page tables), but for `[vsyscall]`, which is none of its own.
 const END_OF_USER: u64 = 1 << 47;
 
@@ -59,11 +65,22 @@ pub struct Wanted {
 ///
 /// As [`take`].
 pub fn take_with(pid: u32, time_ns: u64, wanted: Wanted) -> Result<Footprint, ResidentError> {
+    // A process may have pages that the kernel fetches for it only when another one lets it (userfaultfd, FUSE): who reads
+    // such a page can't be interrupted.
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let look = move || sender.send(take_now(pid, time_ns, wanted)).ok();
+    let spawned = thread::Builder::new().name("footprint".to_owned()).spawn(look);
+    let failed = |source| ResidentError::Io { pid, source };
+    spawned.map_err(failed)?;
+    receiver.recv_timeout(MAX_WAIT).unwrap_or(Err(ResidentError::Late(pid)))
+}
+
+fn take_now(pid: u32, time_ns: u64, wanted: Wanted) -> Result<Footprint, ResidentError> {
     let mut n = 1;
     loop {
-        let image = target::start_stack(pid);
+        let image = target::image(pid);
         let footprint = Look::at(pid).map(|look| look.footprint(wanted));
-        let is_new = target::start_stack(pid) != image;
+        let is_new = target::image(pid) != image;
         match footprint {
             Ok(mut footprint) if !is_new || n == MAX_TRIES => {
                 footprint.time_ns = time_ns;
@@ -102,8 +119,7 @@ impl Look {
         if maps.is_empty() {
             return Err(ResidentError::Gone(pid));
         }
-        let threads = target::threads(pid).into_iter().take(MAX_THREADS);
-        let stack_pointers = threads.filter_map(|tid| target::stack_pointer(pid, tid)).collect();
+        let stack_pointers = stack_pointers(pid);
         let ranges: Vec<Range<u64>> =
             maps.iter().map(|mapping| mapping.start..mapping.end).collect();
         let tables = PageTables::open(pid)?;
@@ -213,7 +229,9 @@ impl Look {
     fn labels(&self, areas: Option<&Areas>, malloc: &Heap) -> Labels<Label> {
         let mut labels = Labels::new();
         let row = |kind| Label::Row(kind);
-        for mapping in self.maps.iter().filter(|mapping| is_heap_view(mapping)) {
+        let heap = areas.and_then(|areas| areas.heap.as_ref());
+        let is_z = heap.is_some_and(|heap| heap.collector == Collector::Z);
+        for mapping in self.maps.iter().filter(|mapping| is_z && is_heap_view(mapping)) {
             let to_offset = mapping.offset.wrapping_sub(mapping.start);
             labels.add(mapping.start..mapping.end, Label::HeapView(to_offset));
         }
@@ -222,8 +240,8 @@ impl Look {
             areas.iter().partition(|area| area.kind != AreaKind::Gc);
         sure.into_iter().for_each(|area| labels.add(area.range.clone(), row(row_of(area.kind))));
         let ranges = match malloc {
-            Heap::Glibc(malloc) => malloc.parts().into_iter().map(|part| part.range).collect(),
-            Heap::Other(_) => Vec::new(),
+            Heap::Glibc(malloc, _) => malloc.parts().into_iter().map(|part| part.range).collect(),
+            Heap::Other(_) | Heap::Unread => Vec::new(),
             Heap::Unknown => header_rule::heaps(&*self.memory, &self.maps),
         };
         ranges.into_iter().for_each(|range| labels.add(range, Label::Malloc));
@@ -237,7 +255,7 @@ impl Look {
         for variables in variables::ranges(&self.maps, &code, |mapping| self.head(mapping)) {
             labels.add(variables, row(RowKind::Library));
         }
-        if matches!(malloc, Heap::Unknown) {
+        if matches!(malloc, Heap::Unknown | Heap::Unread) {
             self.add_blocks(&mut labels);
         }
         for mapping in &self.maps {
@@ -246,13 +264,14 @@ impl Look {
             match (kind, malloc) {
                 (Some(kind), _) => labels.add(range, row(kind)),
                 // Another allocator's mappings look like anyone's.
-                (None, Heap::Other(_)) => labels.add(range, row(RowKind::Allocator)),
-                (None, Heap::Glibc(_)) if mapping.path == b"[heap]" => {
+                (None, Heap::Other(_) | Heap::Glibc(_, Some(_))) => {
+                    labels.add(range, row(RowKind::Allocator));
+                }
+                (None, Heap::Glibc(..) | Heap::Unknown) if mapping.path == b"[heap]" => {
                     labels.add(range, row(RowKind::Anonymous));
                 }
-                (None, Heap::Unknown) if mapping.path == b"[heap]" => {
-                    labels.add(range, Label::Malloc);
-                }
+                // It is malloc's, and nobody knows what lies there.
+                (None, Heap::Unread) if mapping.path == b"[heap]" => {}
                 // What a program maps for itself is its own; a JVM's should be known.
                 (None, _) if areas.is_empty() => labels.add(range, row(RowKind::Anonymous)),
                 (None, _) => {}
@@ -283,6 +302,23 @@ impl Look {
         bytes.truncate(n);
         Some(bytes)
     }
+}
+
+/// The stack pointers of all threads that are off every processor at one of a few moments.
+fn stack_pointers(pid: u32) -> Vec<u64> {
+    let mut running: Vec<u32> = target::threads(pid).into_iter().take(MAX_THREADS).collect();
+    let mut pointers = Vec::new();
+    for n in 0..MAX_ASKED {
+        if n > 0 && !running.is_empty() {
+            thread::sleep(Duration::from_micros(500));
+        }
+        running.retain(|&tid| {
+            let pointer = target::stack_pointer(pid, tid);
+            pointers.extend(pointer);
+            pointer.is_none()
+        });
+    }
+    pointers
 }
 
 fn is_heap_view(mapping: &Mapping) -> bool {

@@ -56,9 +56,10 @@ struct Rest {
 impl Divided {
     /// Divides the retained bytes of `arena` of process `tgid`.
     pub(super) fn of(arena: &Arena, ledger: &Ledger, tgid: u32) -> Self {
-        let bytes = arena.returnable_bytes + arena.kept_bytes;
+        // A trace file may claim any number.
+        let bytes = arena.returnable_bytes.saturating_add(arena.kept_bytes);
         let mut divided = Self { bytes, ..Self::default() };
-        let listed: u64 = arena.free_pages.iter().map(|run| run.bytes).sum();
+        let listed = arena.free_pages.iter().map(|run| run.bytes).fold(0, u64::saturating_add);
         if listed == 0 {
             return divided;
         }
@@ -84,7 +85,7 @@ impl Divided {
     }
 
     fn exactly(&mut self, owner: u32, bytes: f64) {
-        self.exact_bytes += bytes.round() as u64;
+        self.exact_bytes = self.exact_bytes.saturating_add(bytes.round() as u64);
         self.give(owner, bytes, 1);
     }
 
@@ -100,7 +101,7 @@ impl Divided {
         }
         for (owner, bytes) in rest.grown {
             let bytes = bytes as f64 * scale;
-            self.approximate_bytes += bytes.round() as u64;
+            self.approximate_bytes = self.approximate_bytes.saturating_add(bytes.round() as u64);
             self.give(owner, bytes, 1);
         }
     }
@@ -108,13 +109,13 @@ impl Divided {
     /// What was there before tracing began may have been resident then: no more is given than what samples stand for.
     fn before_tracing(&mut self, rest: Rest, scale: f64) {
         if rest.n >= MIN_SAMPLES {
-            let bytes = (rest.bytes as f64 * scale).min((rest.n * SAMPLE_BYTES) as f64);
+            let bytes = (rest.bytes as f64 * scale).min(rest.n as f64 * SAMPLE_BYTES as f64);
             self.estimate(bytes, rest);
         }
     }
 
     fn estimate(&mut self, bytes: f64, rest: Rest) {
-        self.estimated_bytes += bytes.round() as u64;
+        self.estimated_bytes = self.estimated_bytes.saturating_add(bytes.round() as u64);
         self.n_samples += rest.n;
         for (&owner, &n) in &rest.by_owner {
             self.give(owner, bytes * n as f64 / rest.n as f64, n);
@@ -124,7 +125,8 @@ impl Divided {
 
     /// What is nobody's.
     pub(super) fn unknown_bytes(&self) -> u64 {
-        let known = self.exact_bytes + self.estimated_bytes + self.approximate_bytes;
+        let known = self.exact_bytes.saturating_add(self.estimated_bytes);
+        let known = known.saturating_add(self.approximate_bytes);
         self.bytes.saturating_sub(known)
     }
 
@@ -155,9 +157,10 @@ impl Divided {
 impl Rest {
     fn add(&mut self, ledger: &Ledger, tgid: u32, range: Range<u64>, grown_by: Option<u32>) {
         let n_bytes = range.end - range.start;
-        self.bytes += n_bytes;
+        self.bytes = self.bytes.saturating_add(n_bytes);
         if let Some(owner) = grown_by {
-            *self.grown.entry(owner).or_default() += n_bytes;
+            let grown = self.grown.entry(owner).or_default();
+            *grown = grown.saturating_add(n_bytes);
         }
         for owner in ledger.faults_in(tgid, range) {
             self.n += 1;

@@ -81,7 +81,8 @@ pub fn retained(recording: &Recording) -> Option<Retained> {
         let threads = divided.by_thread(&recording.ledger);
         let whole: f64 = threads.values().map(|share| share.bytes).sum();
         let n_sharing = threads.values().filter(|share| share.bytes > MIN_SHARE * whole).count();
-        retained.shared_bytes += if n_sharing > 1 { whole as u64 } else { 0 };
+        let shared = if n_sharing > 1 { whole as u64 } else { 0 };
+        retained.shared_bytes = retained.shared_bytes.saturating_add(shared);
         for (thread, share) in threads {
             *variance.entry(thread).or_default() += share.variance;
         }
@@ -96,12 +97,16 @@ pub fn retained(recording: &Recording) -> Option<Retained> {
 
 impl Retained {
     fn add(&mut self, divided: &Divided) {
-        self.bytes += divided.bytes;
-        self.exact_bytes += divided.exact_bytes;
-        self.estimated_bytes += divided.estimated_bytes;
-        self.n_samples += divided.n_samples;
-        self.approximate_bytes += divided.approximate_bytes;
-        self.unknown_bytes += divided.unknown_bytes();
+        for (sum, bytes) in [
+            (&mut self.bytes, divided.bytes),
+            (&mut self.exact_bytes, divided.exact_bytes),
+            (&mut self.estimated_bytes, divided.estimated_bytes),
+            (&mut self.n_samples, divided.n_samples),
+            (&mut self.approximate_bytes, divided.approximate_bytes),
+            (&mut self.unknown_bytes, divided.unknown_bytes()),
+        ] {
+            *sum = sum.saturating_add(bytes);
+        }
     }
 
     fn list(

@@ -24,7 +24,7 @@ pub(super) fn sum(recording: &Recording, metric: Metric) -> u64 {
     match metric {
         Metric::Retained => {
             let Retained { stacks, .. } = owners::retained(recording).unwrap_or_default();
-            stacks.iter().map(|share| share.bytes).sum()
+            stacks.iter().map(|share| share.bytes).fold(0, u64::saturating_add)
         }
         metric => recording.ledger.sum(metric),
     }

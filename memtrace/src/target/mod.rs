@@ -28,7 +28,7 @@ pub use held::Held;
 pub use java::{JavaHome, feature_release, launcher_zlib_libraries, zlib_libraries};
 pub use proc::{is_alive, living_thread, threads};
 pub use process::{
-    FindError, Memory, check, check_program, comm, command_line, memory, namespace_tid,
+    FindError, Memory, check, check_program, comm, command_line, image, memory, namespace_tid,
     resolve_command, start_brk, start_stack,
 };
 pub use root::{FileVersion, Library, Root, open_mapped};

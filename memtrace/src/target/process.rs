@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     io::Read,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
@@ -160,6 +161,23 @@ pub fn start_brk(pid: u32) -> Option<u64> {
 /// Where the first thread's stack begins; `None` where that can't be read.
 pub fn start_stack(pid: u32) -> Option<u64> {
     field_of_stat(&proc::text(pid, "stat"), 28)
+}
+
+/// What a process gets with each program that it executes, and no other has: where its stack begins, and 16 bytes that the
+/// kernel has drawn for it (`AT_RANDOM`).
+pub fn image(pid: u32) -> (Option<u64>, Option<[u8; 16]>) {
+    (start_stack(pid), random_bytes(pid))
+}
+
+fn random_bytes(pid: u32) -> Option<[u8; 16]> {
+    const AT_RANDOM: u64 = 25;
+    let auxv = fs::read(proc::folder(pid).join("auxv")).ok()?;
+    let words: Vec<u64> = auxv.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
+    let &[_, address] = words.as_chunks().0.iter().find(|[kind, _]| *kind == AT_RANDOM)?;
+    let mut bytes = [0; 16];
+    let memory = fs::File::open(proc::folder(pid).join("mem")).ok()?;
+    memory.read_exact_at(&mut bytes, address).ok()?;
+    Some(bytes)
 }
 
 fn start_brk_in(stat: &str) -> Option<u64> {

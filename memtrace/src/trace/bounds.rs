@@ -15,7 +15,7 @@ use crate::{
 const MAX_FRAMES_OF_STACK: usize = MAX_FRAMES_OF_WALK + 1;
 /// Frames of all stacks: more than 200 in each.
 const MAX_FRAMES_OF_STACKS: usize = 64 << 20;
-/// Bytes of a frame's name: a symbol, or a file's name and an address.
+/// Bytes of a frame's name: a symbol, or a file's name and an address; of a note on a footprint.
 const MAX_FRAME_BYTES: usize = 4096;
 /// Arenas of a footprint, and heaps of all of them.
 const MAX_ARENAS: usize = 1024;
@@ -79,6 +79,11 @@ fn admit_footprint(footprint: &Footprint) -> Result<(), &'static str> {
     within(n_pins, MAX_PINS, "a footprint of more than 65,536 heaps")?;
     let n_free = arenas.iter().map(|arena| arena.free_pages.len()).sum();
     within(n_free, MAX_FREE_PAGES, "a footprint of more than 4,194,304 runs of free pages")?;
+    let notes = footprint.notes.iter().map(String::len);
+    let container = footprint.container.iter().flat_map(|it| &it.parts).map(|part| part.0.len());
+    let collector = footprint.java_heap.iter().map(|heap| heap.collector.len());
+    let longest = notes.chain(container).chain(collector).max().unwrap_or_default();
+    within(longest, MAX_FRAME_BYTES, "a footprint with a text of more than 4 KiB")?;
     let parts = footprint.container.as_ref().map_or(0, |container| container.parts.len());
     within_list(parts.max(footprint.notes.len()).max(footprint.rows.len()))
 }

@@ -66,7 +66,6 @@ pub(super) fn run(
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("failed to set up waiting")?;
     let mut watched = Watched { is_quiet: matches!(lines, Lines::Stdout), last: None };
-    let target = about(pid);
     runtime.block_on(async {
         let mut interrupt =
             signal(SignalKind::interrupt()).context("failed to wait for signals")?;
@@ -78,7 +77,7 @@ pub(super) fn run(
                 Err(_) if watched.last.is_some() && !target::is_alive(pid) => break,
                 footprint => footprint?,
             };
-            let now = FootprintNow { target: target.clone(), footprint };
+            let now = FootprintNow { target: about(pid), footprint };
             if !(lines.write(&now)? && watched.show(now)?) {
                 break;
             }

@@ -12,12 +12,15 @@ use super::{
 
 /// Chunks of one cache's list: a tunable allows 65,535.
 const MAX_CACHED: usize = 65_535;
-/// Blocks of bits for chunks of fastbins, 8 KiB each: 8 GiB of memory that is full of them.
+/// Blocks of bits for chunks of fastbins, and of caches, 8 KiB each: 8 GiB of memory that is full of them.
 const MAX_BLOCKS: usize = 8192;
 
 /// Windows that may be copied for few chunks each, and chunks that make it worth to copy one.
 const MAX_IDLE_LOADS: u64 = 64;
 const CHUNKS_PER_LOAD: u64 = 24;
+
+/// Chunks of a list between two looks at the clock.
+const LOOK_AT_CLOCK_EVERY: usize = 1024;
 
 /// What lists hold, and what is wrong with them.
 #[derive(Debug, Default)]
@@ -47,6 +50,10 @@ pub(super) fn fastbins(space: &Space, arena: u64, layout: &Layout, lists: &mut L
         heads.retain(|(chunk, _)| *chunk != 0);
         let order = |head: &&mut (u64, u64)| if n_up > n_down { !head.0 } else { head.0 };
         let Some(head) = heads.iter_mut().max_by_key(order) else { return };
+        if nodes.n_read.is_multiple_of(LOOK_AT_CLOCK_EVERY as u64) && space.is_late() {
+            lists.n_cut += 1;
+            return;
+        }
         match next_of_fastbin(&mut nodes, *head, lists) {
             Some(next) if next > head.0 => (n_up, head.0) = (n_up + 1, next),
             Some(next) => (n_down, head.0) = (n_down + 1, next),
@@ -167,8 +174,12 @@ fn follow(
 ) -> Option<u64> {
     let mut key = None;
     let mut block = first;
-    for _ in 0..MAX_CACHED {
+    for n_followed in 0..MAX_CACHED {
         if block == 0 {
+            break;
+        }
+        if n_followed > 0 && n_followed % LOOK_AT_CLOCK_EVERY == 0 && space.is_late() {
+            *n_cut += 1;
             break;
         }
         let mut words = [0; 24];
@@ -177,7 +188,8 @@ fn follow(
             size == MIN_CHUNK + n * ALIGN || (n >= 64 && size > MIN_CHUNK + 63 * ALIGN)
         };
         let next = target(space, block, word(&words, 8)).filter(|_| is_one);
-        let Some(next) = next.filter(|_| listed.insert(block - 16)) else {
+        let has_room = listed.n_blocks() < MAX_BLOCKS;
+        let Some(next) = next.filter(|_| has_room && listed.insert(block - 16)) else {
             *n_cut += 1;
             break;
         };

@@ -29,6 +29,9 @@ pub(super) struct MainArena {
     pub(super) is_closed: bool,
 }
 
+/// Arenas of a ring between two looks at the clock.
+const LOOK_AT_CLOCK_EVERY: usize = 64;
+
 /// Files whose data may hold the main arena: each libc, else the program, which may have one in it.
 pub(super) fn data_of_libc(maps: &[Mapping]) -> Vec<Range<u64>> {
     let is_libc = |mapping: &&Mapping| {
@@ -144,6 +147,9 @@ fn best_in(space: &Space, places: Range<u64>) -> Option<MainArena> {
     let last_place = places.end.min(places.start + PAGE_BYTES);
     let mut best: Option<(usize, MainArena)> = None;
     for bins in (places.start..last_place).step_by(16) {
+        if space.is_late() {
+            break;
+        }
         if n_misses(space, bins) > MAX_MISSES {
             continue;
         }
@@ -184,7 +190,8 @@ pub(super) fn ring(space: &Space, address: u64, layout: &Layout) -> (Vec<u64>, b
         if next == address {
             return (ring, true);
         }
-        if !is_other_arena(space, next) || ring.contains(&next) {
+        let is_late = ring.len() % LOOK_AT_CLOCK_EVERY == 0 && space.is_late();
+        if is_late || !is_other_arena(space, next) || ring.contains(&next) {
             break;
         }
         ring.push(next);

@@ -1,6 +1,6 @@
 //! All of malloc's memory, one arena after the other.
 
-use std::{ops::Range, time::Instant};
+use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -32,7 +32,7 @@ const REST_PART: u32 = 100;
 pub(super) fn read(process: &Process<'_>) -> Result<Malloc, NoMalloc> {
     let Process { memory, resident, pages, .. } = *process;
     let maps = &disjoint(process.maps);
-    let space = Space::new(memory, maps, resident, pages);
+    let space = Space::new(memory, maps, resident, pages, process.max_time);
     let data = main_arena::data_of_libc(maps);
     let mains = main_arena::find(&space, &data);
     let main = mains.first().ok_or_else(|| NoMalloc::NotInUse(process.allocator.clone()))?;
@@ -107,7 +107,6 @@ impl<'a> Reading<'a> {
                 tries_left: MAX_RESYNCS,
                 search_left: MAX_SEARCH_BYTES,
                 rest_left: process.max_time / REST_PART,
-                deadline: Instant::now() + process.max_time,
                 is_late: false,
             },
             free_pages: FreePages::new(),

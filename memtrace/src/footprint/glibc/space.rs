@@ -1,6 +1,10 @@
 //! The process's memory, as far as it may be looked at: what is mapped, and resident.
 
-use std::{cell::Cell, ops::Range};
+use std::{
+    cell::Cell,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use crate::{
     footprint::resident::{Kind, PageTables, Resident},
@@ -49,6 +53,8 @@ pub(super) struct Space<'a> {
     /// What was readable at the last look, and what malloc may have: the next look is mostly near.
     readable: Cell<(u64, u64)>,
     malloc_like: Cell<(u64, u64)>,
+    /// When looking is to end, whatever the process makes of its memory.
+    pub(super) deadline: Instant,
 }
 
 impl<'a> Space<'a> {
@@ -57,6 +63,7 @@ impl<'a> Space<'a> {
         maps: &'a [Mapping],
         resident: &'a Resident,
         pages: &'a dyn Pages,
+        max_time: Duration,
     ) -> Self {
         Self {
             memory,
@@ -65,7 +72,13 @@ impl<'a> Space<'a> {
             pages,
             readable: Cell::default(),
             malloc_like: Cell::default(),
+            deadline: Instant::now() + max_time,
         }
+    }
+
+    /// Whether looking is to end now.
+    pub(super) fn is_late(&self) -> bool {
+        Instant::now() > self.deadline
     }
 
     /// The mapping that `address` lies in.

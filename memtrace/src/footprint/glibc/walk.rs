@@ -5,11 +5,7 @@
 //! the walk goes on from a place a little before. What does not fit even so is damaged: it is counted as unknown up to the
 //! next chain of chunks that fit.
 
-use std::{
-    ops::Range,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{ops::Range, thread, time::Duration};
 
 use super::{
     again::{Again, CHECKPOINT_EVERY},
@@ -44,7 +40,6 @@ pub(super) struct Budget {
     pub(super) search_left: u64,
     /// How long it may still rest.
     pub(super) rest_left: Duration,
-    pub(super) deadline: Instant,
     pub(super) is_late: bool,
 }
 
@@ -132,7 +127,7 @@ impl<'a> Walk<'a> {
                 again.keep(state);
             }
             if n.is_multiple_of(LOOK_AT_CLOCK_EVERY) {
-                self.budget.is_late |= Instant::now() > self.budget.deadline;
+                self.budget.is_late |= self.space.is_late();
             }
             match self.step(&mut state) {
                 Step::Next => {}
@@ -344,7 +339,7 @@ impl<'a> Walk<'a> {
         self.space.memory.forget();
         self.window.drop_copy();
         self.bounds = (self.region.bounds)();
-        self.budget.is_late |= Instant::now() > self.budget.deadline;
+        self.budget.is_late |= self.space.is_late();
     }
 
     /// Counts what lies before `next` as `class`, and goes on there; without it, at the top. Says whether there is more.
@@ -375,6 +370,12 @@ impl<'a> Walk<'a> {
                     return None;
                 }
                 searched += ALIGN;
+                if (searched / ALIGN).is_multiple_of(LOOK_AT_CLOCK_EVERY.into())
+                    && self.space.is_late()
+                {
+                    self.budget.is_late = true;
+                    return None;
+                }
                 self.budget.search_left -= ALIGN.min(self.budget.search_left);
                 if self.is_chain(at) {
                     return Some(at);

@@ -3,7 +3,13 @@
 //! The kernel holds the target's lock while it walks, so it is asked for 8 MiB of resident pages at a time. Source facts:
 //! fs/proc/task_mmu.c and include/uapi/linux/fs.h of Linux 6.7 to 6.18.
 
-use std::{fs::File, io, ops::Range, os::fd::AsRawFd};
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
 
 use super::{Found, Kind, PAGE_BYTES, Run, rest::Rest};
 
@@ -22,6 +28,12 @@ const PAGE_IS_GUARD: u64 = 1 << 8;
 const MAX_REGIONS: usize = 512;
 /// Pages that one call looks for: 8 MiB.
 const MAX_PAGES: u64 = 2048;
+
+/// Address space that one call looks at, and calls that are short and long.
+const MIN_SPAN_BYTES: u64 = 4 << 20;
+const MAX_SPAN_BYTES: u64 = 1 << 46;
+const SHORT: Duration = Duration::from_micros(200);
+const LONG: Duration = Duration::from_millis(1);
 
 /// `struct page_region`.
 #[repr(C)]
@@ -63,10 +75,12 @@ pub(super) fn read(file: &File, ranges: &[Range<u64>], rest: &Rest) -> io::Resul
     // Kernels before 6.15 know no guards, and refuse the word.
     let knows_guards = call(file, &(0..PAGE_BYTES), PAGE_IS_GUARD, &mut []).is_ok();
     let unwanted = if knows_guards { PAGE_IS_GUARD } else { 0 };
+    let mut span = Span::default();
     for range in ranges {
         let mut start = range.start;
         while start < range.end {
-            let (n, walk_end) = call(file, &(start..range.end), unwanted, &mut regions)?;
+            let end = range.end.min(start.saturating_add(span.bytes));
+            let (n, walk_end) = span.timed(|| call(file, &(start..end), unwanted, &mut regions))?;
             rest.if_due();
             regions[..n].iter().for_each(|region| add(&mut found, region));
             let n_pages: u64 =
@@ -75,14 +89,40 @@ pub(super) fn read(file: &File, ranges: &[Range<u64>], rest: &Rest) -> io::Resul
             // `walk_end` is stale after a whole walk of more than 512 regions: that it is over is told by there being
             // room for more.
             let is_over = n < MAX_REGIONS && n_pages < MAX_PAGES;
-            let next = walk_end.max(last_end);
-            if is_over || next <= start {
+            let next = if is_over { end } else { walk_end.max(last_end) };
+            if next <= start {
                 break;
             }
             start = next;
         }
     }
     Ok(found)
+}
+
+/// How many bytes of address space one call looks at. Pages that it does not tell of, such as the zero page, count as none
+/// for the kernel, but take their time.
+struct Span {
+    bytes: u64,
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Self { bytes: 64 * MIN_SPAN_BYTES }
+    }
+}
+
+impl Span {
+    /// Makes a call; the next one looks at more after a short one, and at less after a long one.
+    fn timed<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let result = call();
+        match began.elapsed() {
+            short if short < SHORT => self.bytes = (self.bytes * 2).min(MAX_SPAN_BYTES),
+            long if long > LONG => self.bytes = (self.bytes / 4).max(MIN_SPAN_BYTES),
+            _ => {}
+        }
+        result
+    }
 }
 
 fn add(found: &mut Found, region: &PageRegion) {

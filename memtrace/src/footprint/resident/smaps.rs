@@ -1,6 +1,6 @@
 //! What `/proc/PID/smaps` says of each mapping, as far as page tables don't.
 
-use std::{fs::File, io, io::Read, path::Path};
+use std::{fs::File, io, io::Read, ops::Range, path::Path};
 
 use super::{Kind, PAGE_BYTES, Run};
 
@@ -55,11 +55,17 @@ fn range(word: &str) -> Option<(u64, u64)> {
     Some((hex(start)?, hex(end)?)).filter(|(start, end)| start < end)
 }
 
-/// Gives pages of hugetlb mappings among `runs` their own kind. Pages of file systems for huge pages and transparent
-/// huge pages look the same in page tables. Where smaps can't be read, all stays as it is.
-pub(super) fn set_hugetlb_apart(folder: &Path, runs: &mut Vec<Run>) {
-    let mappings = read(folder).unwrap_or_default();
-    let hugetlb: Vec<Mapping> = mappings.into_iter().filter(|mapping| mapping.is_hugetlb).collect();
+/// The mappings from the pool of huge pages; none where smaps can't be read.
+pub(super) fn hugetlb(folder: &Path) -> Vec<Range<u64>> {
+    let mappings = read(folder).unwrap_or_default().into_iter();
+    mappings
+        .filter(|mapping| mapping.is_hugetlb)
+        .map(|mapping| mapping.start..mapping.end)
+        .collect()
+}
+
+/// Gives pages of the mappings `hugetlb` among `runs` their own kind.
+pub(super) fn set_apart(hugetlb: &[Range<u64>], runs: &mut Vec<Run>) {
     if hugetlb.is_empty() {
         return;
     }

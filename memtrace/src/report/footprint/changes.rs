@@ -1,6 +1,9 @@
 //! What changed between two footprints.
 
-use std::io::{self, Write};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
 
 use super::short_name;
 use crate::report::units;
@@ -38,14 +41,17 @@ impl Change {
 /// All rows of both, in the order of `after`, those that are gone last.
 #[must_use]
 pub fn changes(before: &[(String, u64)], after: &[(String, u64)]) -> Vec<Change> {
-    let bytes = |rows: &[(String, u64)], kind: &str| {
-        rows.iter().find(|(name, _)| name == kind).map_or(0, |row| row.1)
+    // A file may claim any number of rows.
+    let by_kind = |rows: &'_ [(String, u64)]| -> HashMap<String, u64> {
+        rows.iter().rev().cloned().collect()
     };
-    let gone = before.iter().filter(|(kind, _)| !after.iter().any(|(name, _)| name == kind));
+    let (was, is) = (by_kind(before), by_kind(after));
+    let bytes = |rows: &HashMap<String, u64>, kind: &str| rows.get(kind).copied().unwrap_or(0);
+    let gone = before.iter().filter(|(kind, _)| !is.contains_key(kind));
     let all = after.iter().chain(gone).map(|(kind, _)| kind.clone());
     all.map(|kind| Change {
-        before_bytes: bytes(before, &kind),
-        after_bytes: bytes(after, &kind),
+        before_bytes: bytes(&was, &kind),
+        after_bytes: bytes(&is, &kind),
         kind,
     })
     .collect()

@@ -139,7 +139,9 @@ fn arenas(arenas: &[Arena], n: usize) -> Vec<(String, String)> {
         shown.map(|it| ("  arena".to_owned(), arena(it))).collect();
     let others = &arenas[arenas.len().min(n)..];
     if !others.is_empty() {
-        let sum = |of: fn(&Arena) -> u64| units::bytes(others.iter().map(of).sum());
+        let sum = |of: fn(&Arena) -> u64| {
+            units::bytes(others.iter().map(of).fold(0, u64::saturating_add))
+        };
         let text = format!(
             "{}: {} resident, {} in use, {} returnable",
             units::things(others.len() as u64, "more arena"),

@@ -23,7 +23,8 @@ pub(super) fn section(recording: &Recording, screen: &mut Screen) {
     for share in retained.threads.iter().take(MAX_THREADS) {
         thread(recording, &retained, share, screen);
     }
-    let others: u64 = retained.threads.iter().skip(MAX_THREADS).map(|share| share.bytes).sum();
+    let others = retained.threads.iter().skip(MAX_THREADS).map(|share| share.bytes);
+    let others = others.fold(0, u64::saturating_add);
     let n_others = retained.threads.len().saturating_sub(MAX_THREADS) as u64;
     if n_others > 0 {
         line(&retained, others, "", &units::things(n_others, "more thread"), screen);
