@@ -14,6 +14,7 @@ pub mod fixtures;
 pub mod gdb;
 pub mod host;
 pub mod java;
+pub mod kernel;
 pub mod maps;
 pub mod memtrace;
 pub mod own_mounts;
