@@ -79,6 +79,9 @@ kinds! {
     /// A thread has a new comm (16 bytes in args\[0\] and args\[1\]); args\[2\] = the thread that was renamed.
     RENAME = 28, "rename";
 
+    /// A page fault that was counted, one in so many: args\[0\] = the address.
+    PAGE_FAULT = 29, "page_fault";
+
     /// malloc(size) = block. The C library's documentation calls what an allocator hands out a block; so do we.
     MALLOC = 32, "malloc";
     /// calloc(n, size) = block.
@@ -146,6 +149,6 @@ impl Kind {
                 | Kind::DEFLATE_END
                 | Kind::FREE
         );
-        self.is_call() && !is_end
+        (self.is_call() || self.0 == Kind::PAGE_FAULT.0) && !is_end
     }
 }

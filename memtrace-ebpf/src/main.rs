@@ -1,7 +1,7 @@
 //! memtrace's kernel side: pairs calls with their returns, copies the user's registers and stack, counts what it loses.
 //!
 //! In: tracepoints of memory system calls and of process life, probes on functions of zlib and of
-//! allocators.
+//! allocators, samples of page faults.
 //! Out: the ring buffer [`maps::EVENTS`] and the counters [`maps::COUNTERS`]. It keeps no totals and resolves nothing.
 #![no_std]
 #![no_main]
@@ -11,6 +11,7 @@ mod allocators;
 mod copy;
 mod counters;
 mod emit;
+mod faults;
 mod frees;
 mod life;
 mod malloc;

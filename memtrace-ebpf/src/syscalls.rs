@@ -9,7 +9,7 @@ use crate::{
     counters::{count, count_failed, is_on},
     emit::{Wake, What, emit_with_stack},
     maps::target,
-    task::{current_ids, regs_of, syscall_args, syscall_regs},
+    task::{current_ids, regs_of, syscall_args, user_regs},
     threads,
 };
 
@@ -78,7 +78,7 @@ fn exit(kind: Kind, result: u64) {
         count_failed(kind);
         return;
     }
-    let regs = syscall_regs();
+    let regs = user_regs();
     let what = What {
         kind,
         ids,

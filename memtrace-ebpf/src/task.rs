@@ -53,9 +53,9 @@ pub(crate) fn start_stack() -> u64 {
     if mm == 0 { 0 } else { field(mm, kernel.mm_start_stack) }
 }
 
-/// The user registers of the current thread, which is in a system call.
+/// The user registers of the current thread, which is in the kernel, whatever for.
 #[inline(always)]
-pub(crate) fn syscall_regs() -> *const pt_regs {
+pub(crate) fn user_regs() -> *const pt_regs {
     // SAFETY: the helpers have no preconditions; the verifier knows the result for a pointer to the registers.
     (unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) }) as *const pt_regs
 }

@@ -18,7 +18,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     footprint::{
-        Kind, Resident, Run,
+        self, Kind, Resident, Run,
         glibc::{LibcFile, Malloc, Process},
     },
     jvm::{
@@ -326,6 +326,16 @@ pub fn text(bytes: &[u8]) {
     assert!(!frame.contains(';'), "{frame:?}");
     assert_printable(&frame);
     assert_printable(&escape::line(&text));
+    page(bytes);
+}
+
+/// Says what a page of the target's holds.
+fn page(bytes: &[u8]) {
+    let page = footprint::classify(bytes, |address| address % 3 == 0);
+    let sample = page.sample.unwrap_or_default();
+    // Each character may have become the six or more of its escape.
+    assert!(sample.chars().count() <= 320, "{sample:?}");
+    assert_printable(&escape::line(&sample));
 }
 
 /// Nothing in it acts on a terminal; lines may end.

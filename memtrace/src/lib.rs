@@ -7,6 +7,7 @@ pub mod footprint;
 pub mod hostile;
 pub mod jvm;
 pub mod ledger;
+pub mod owners;
 pub mod probes;
 pub mod report;
 pub mod stacks;

@@ -327,6 +327,22 @@ fn text() {
     });
 }
 
+/// Pages with damage: class files, members of zip files, text.
+#[test]
+fn pages() {
+    let class =
+        [&[0xca, 0xfe, 0xba, 0xbe, 0, 0, 0, 61][..], &b"\x01\0\x04Code\x07\0\x09".repeat(400)]
+            .concat();
+    let zip = b"PK\x03\x04\x14\0\0\0\x08\0................\x08\0\0\0a/b.text".repeat(100);
+    let text = b"a line with \x1b[31m and \xe2\x80\xae in it\n".repeat(100);
+    let pages = [class, zip, text];
+    for_all(2000, &(0..pages.len(), damage()), |(which, changes)| {
+        let mut bytes = pages[which].clone();
+        Damage(&changes).of_bytes(&mut bytes);
+        hostile::text(&bytes);
+    });
+}
+
 /// The counter of what is allocated does count.
 #[test]
 fn allocations_are_counted() {

@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, thread::sleep, time::Duration};
+use std::{process::Command, thread::sleep, time::Duration};
 
 use memtrace_tests::{
     fixtures::built,
+    footprint::{Footprint, Stopped, footprint, kernels_rss},
     java::{Jdk, all_jdks},
-    memtrace::{Memtrace, Outcome},
+    memtrace::Memtrace,
     skip::skip,
     subject::Subject,
     turn,
@@ -15,81 +16,8 @@ use memtrace_tests::{
 use serde_json::Value;
 
 const COLLECTORS: [&str; 5] = ["Serial", "Parallel", "G1", "Shenandoah", "Z"];
-/// What may be unexplained of a JVM that does nothing: not all tables of Shenandoah and ZGC are found, nor blocks of malloc's
-/// that the kernel has put behind somebody else's memory in one mapping (on JDK 25 one of 272 KiB in one start of ten).
-const MAX_UNEXPLAINED_BYTES: u64 = 1 << 20;
-
-fn footprint(pid: u32, options: &[&str]) -> Outcome {
-    Memtrace::new().arg("footprint").arg(pid.to_string()).args(options).run()
-}
-
-/// A footprint as its JSON has it.
-struct Footprint(Value);
-
-impl Footprint {
-    fn of(pid: u32) -> Self {
-        let outcome = footprint(pid, &["--json", "-"]);
-        assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
-        let document: Value = serde_json::from_str(&outcome.stdout).unwrap();
-        assert_eq!(document["schema"], 1);
-        Self(document["footprint"].clone())
-    }
-
-    fn rows(&self) -> BTreeMap<String, u64> {
-        let rows = self.0["rows"].as_array().unwrap().iter();
-        rows.map(|row| {
-            (row["kind"].as_str().unwrap().to_owned(), row["resident_bytes"].as_u64().unwrap())
-        })
-        .collect()
-    }
-
-    fn row(&self, kind: &str) -> u64 {
-        self.rows().get(kind).copied().unwrap_or_default()
-    }
-
-    fn rss(&self) -> u64 {
-        self.0["rss_bytes"].as_u64().unwrap()
-    }
-
-    /// Whatever it is of: each byte has one row.
-    fn assert_adds_up(&self, what: &str) {
-        assert_eq!(self.rows().values().sum::<u64>(), self.rss(), "{what}: {}", self.0);
-    }
-}
-
-/// Resident bytes of a process as `smaps_rollup` adds them up.
-fn kernels_rss(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = text.lines().find(|line| line.starts_with("Rss:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-}
-
-/// Stops a process until this is dropped.
-struct Stopped<'a>(&'a Subject);
-
-impl<'a> Stopped<'a> {
-    fn new(subject: &'a Subject) -> Self {
-        subject.signal(libc::SIGSTOP);
-        let pid = subject.pid();
-        let is_stopped = |path: &Path| {
-            let stat = fs::read_to_string(path.join("stat")).unwrap();
-            stat.rsplit_once(") ").unwrap().1.starts_with('T')
-        };
-        while !fs::read_dir(format!("/proc/{pid}/task"))
-            .unwrap()
-            .all(|task| is_stopped(&task.unwrap().path()))
-        {
-            sleep(Duration::from_millis(1));
-        }
-        Self(subject)
-    }
-}
-
-impl Drop for Stopped<'_> {
-    fn drop(&mut self) {
-        self.0.signal(libc::SIGCONT);
-    }
-}
+/// What may be unexplained of a JVM that does nothing: a few tables of the collectors' are not found.
+const MAX_UNEXPLAINED_BYTES: u64 = 256 << 10;
 
 /// Of a process that stands still rows add up to the kernel's sum to the byte, and to look at it changes nothing: pages
 /// that were never touched, that were only read, and 64 TB with three pages among them.
@@ -116,11 +44,13 @@ fn collectors() {
         for collector in COLLECTORS {
             let what = format!("{} {collector}", jdk.home.display());
             let flag = format!("-XX:+Use{collector}GC");
-            if !knows(&jdk, &flag) {
+            // Before JDK 15 Z has to be unlocked.
+            let flags = ["-XX:+UnlockExperimentalVMOptions", flag.as_str()];
+            if !knows(&jdk, &flags) {
                 skip("footprint::collectors", &format!("{what}: this JVM has no such collector"));
                 continue;
             }
-            let options = [flag.as_str(), "-Xms256m", "-Xmx256m"];
+            let options = [&flags[..], &["-Xms256m", "-Xmx256m"]].concat();
             let subject = Subject::ready_java(&jdk, &options, "Idle", &[]);
             let stopped = Stopped::new(&subject);
             let before = kernels_rss(subject.pid());
@@ -128,6 +58,11 @@ fn collectors() {
             footprint.assert_adds_up(&what);
             assert_eq!(footprint.rss(), before, "{what}: {}", footprint.0);
             assert_eq!(kernels_rss(subject.pid()), before, "{what}");
+            if jdk.major < 11 {
+                // Its tables do not lead to metaspace: that is said, and is unexplained.
+                assert!(footprint.notes().contains("do not lead to its metaspace"), "{what}");
+                continue;
+            }
             for kind in ["java_heap_used", "metaspace", "code_cache", "thread_stacks", "library"] {
                 assert!(footprint.row(kind) > 0, "{what}: {kind}: {}", footprint.0);
             }
@@ -143,9 +78,9 @@ fn collectors() {
     }
 }
 
-fn knows(jdk: &Jdk, flag: &str) -> bool {
+fn knows(jdk: &Jdk, flags: &[&str]) -> bool {
     let mut java = Command::new(jdk.java());
-    java.args([flag, "-version"]).output().unwrap().status.success()
+    java.args(flags).arg("-version").output().unwrap().status.success()
 }
 
 /// Of a process that allocates as fast as it can rows add up all the same, and the sum is what the kernel counts right

@@ -185,6 +185,14 @@ pub(crate) struct FootprintArgs {
     #[arg(long, value_name = "TIME", value_parser = units::parse_time, conflicts_with = "diff")]
     pub(crate) watch: Option<Duration>,
 
+    /// Look into the pages that malloc holds and nobody uses, and say what lies there
+    ///
+    /// Class files, members of zip files, text, pointers, what is packed or encrypted, zeros: pages of each, and a few short samples.
+    /// These are secrets of the process: what it has freed may have been passwords, keys, or data of its users. Of more than
+    /// 128 MiB a part is looked at, evenly chosen. Only glibc's malloc is known well enough.
+    #[arg(long, conflicts_with = "diff")]
+    pub(crate) peek: bool,
+
     /// Print what changed between two footprints, or two reports, that --json wrote
     #[arg(long, value_names = ["BEFORE", "AFTER"], num_args = 2, conflicts_with = "pid")]
     pub(crate) diff: Vec<PathBuf>,
@@ -259,7 +267,9 @@ pub(crate) struct OutputArgs {
     /// Count this in folded stacks and flame graph
     ///
     /// mapped: bytes made accessible; mapped-live: those not given back by the end;
-    /// inflaters: Inflaters and Deflaters opened; inflaters-live: those not ended by the end.
+    /// inflaters: Inflaters and Deflaters opened; inflaters-live: those not ended by the end;
+    /// malloc: bytes asked from the allocator, malloc-live: those not freed (with --malloc);
+    /// retained: free pages that malloc keeps resident, by who made them resident.
     #[arg(long, value_name = "NAME", default_value = "mapped")]
     pub(crate) metric: Metric,
 

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use self::place::{Identity, Place};
 use super::{args::Color, args::OutputArgs, jstack};
@@ -176,6 +176,18 @@ pub(crate) fn to_stdout(text: &str) -> Result<()> {
 /// Lets `write` write to stdout.
 pub(crate) fn to_stdout_by(write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     Place::Stdout.write(write)
+}
+
+/// Lets `write` write to `out`, or to stdout, again and again: tells whether somebody still reads there.
+pub(crate) fn while_read(
+    out: Option<&mut dyn Write>,
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<bool> {
+    let result = match out {
+        Some(out) => write(out),
+        None => write(&mut io::stdout().lock()),
+    };
+    place::while_read(result).context("failed to write what was seen")
 }
 
 /// Writes to stderr, where nobody may be listening.

@@ -1,9 +1,11 @@
 //! What of a footprint is the allocator's: glibc's heap chunk by chunk, or another allocator by its name.
 
+use std::ops::Range;
+
 use super::{
-    PageTables, Resident,
+    Kind, PageTables, Resident,
     glibc::{self, NoMalloc},
-    snapshot::{Arena, Malloc, Pin, RowKind},
+    snapshot::{Arena, FreePages, Malloc, Pin, RowKind},
 };
 use crate::target::maps::Mapping;
 
@@ -46,8 +48,9 @@ impl Heap {
     }
 
     /// Its numbers; `None` where it is not glibc's.
-    pub(super) fn summary(&self) -> Option<Malloc> {
+    pub(super) fn summary(&self, resident: &Resident) -> Option<Malloc> {
         let Self::Glibc(malloc) = self else { return None };
+        let arena = |it: &glibc::Arena| arena(it, &malloc.free_pages, resident);
         let mut arenas: Vec<Arena> = malloc.arenas.iter().map(arena).collect();
         arenas.sort_by_key(|arena| std::cmp::Reverse(arena.resident_bytes));
         arenas.truncate(MAX_ARENAS);
@@ -57,6 +60,12 @@ impl Heap {
             trim_returns_bytes: malloc.trim_returns_bytes(),
             arenas,
         })
+    }
+
+    /// glibc's heap; `None` where it is another's.
+    pub(super) fn glibc(&self) -> Option<&glibc::Malloc> {
+        let Self::Glibc(malloc) = self else { return None };
+        Some(malloc)
     }
 
     /// What went wrong, a line each.
@@ -71,7 +80,16 @@ impl Heap {
     }
 }
 
-fn arena(arena: &glibc::Arena) -> Arena {
+/// Those of the whole free pages `free` that lie in `heap` and are resident.
+fn free_pages(heap: &glibc::Heap, free: &[Range<u64>], resident: &Resident) -> Vec<FreePages> {
+    let first = free.partition_point(|range| range.end <= heap.range.start);
+    let in_heap = free[first..].iter().take_while(|range| range.start < heap.range.end);
+    let runs = in_heap.flat_map(|range| resident.runs_in(range.clone()));
+    let runs = runs.filter(|run| run.kind == Kind::Anonymous);
+    runs.map(|run| FreePages { start: run.start, bytes: run.end - run.start }).collect()
+}
+
+fn arena(arena: &glibc::Arena, free: &[Range<u64>], resident: &Resident) -> Arena {
     let pin = |heap: &glibc::Heap| {
         let pin = heap.pinned_by?;
         Some(Pin { heap: heap.range.start, address: pin.address, bytes: pin.chunk_bytes })
@@ -84,6 +102,8 @@ fn arena(arena: &glibc::Arena) -> Arena {
         live_bytes: arena.chunks.live_bytes,
         returnable_bytes: arena.resident.returnable,
         kept_bytes: arena.resident.kept,
+        is_main: arena.is_main,
+        free_pages: arena.heaps.iter().flat_map(|it| free_pages(it, free, resident)).collect(),
         pinned_by: arena.heaps.iter().filter_map(pin).take(MAX_PINS).collect(),
     }
 }

@@ -11,6 +11,7 @@ mod header_rule;
 mod labels;
 mod malloc;
 mod mappings;
+mod peek;
 mod resident;
 mod rows;
 mod snapshot;
@@ -18,6 +19,10 @@ mod stacks;
 mod take;
 mod variables;
 
+pub(crate) use peek::classify;
 pub use resident::{Bytes, Kind, Method, PageTables, Resident, ResidentError, Run};
-pub use snapshot::{Arena, Container, Footprint, JavaHeap, Malloc, Pin, Row, RowKind};
-pub use take::take;
+pub use snapshot::{
+    Arena, Container, Content, ContentKind, Contents, Footprint, FreePages, JavaHeap, Malloc, Pin,
+    Row, RowKind,
+};
+pub use take::{Wanted, take, take_with};

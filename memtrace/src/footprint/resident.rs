@@ -5,6 +5,7 @@
 //! read, and no lock of it is held for longer than it takes to look at 8 MiB of resident pages.
 
 mod pagemap;
+mod rest;
 mod scan;
 mod smaps;
 
@@ -12,6 +13,7 @@ use std::{fs::File, io, ops::Range, path::PathBuf};
 
 use thiserror::Error;
 
+use self::rest::Rest;
 use crate::target::{self, proc};
 
 const PAGE_BYTES: u64 = 4096;
@@ -120,6 +122,7 @@ pub struct PageTables {
     folder: PathBuf,
     file: File,
     method: Method,
+    rest: Rest,
 }
 
 impl PageTables {
@@ -129,7 +132,7 @@ impl PageTables {
         let file = File::open(folder.join("pagemap"));
         let file = file.map_err(|source| ResidentError::of(pid, source))?;
         let method = if scan::is_known(&file) { Method::Scan } else { Method::Pagemap };
-        Ok(Self { pid, folder, file, method })
+        Ok(Self { pid, folder, file, method, rest: Rest::new() })
     }
 
     /// Whose they are.
@@ -149,7 +152,7 @@ impl PageTables {
     pub fn read(&self, ranges: &[Range<u64>]) -> Result<Resident, ResidentError> {
         let ranges = joined(ranges);
         let read = match self.method {
-            Method::Scan => scan::read(&self.file, &ranges),
+            Method::Scan => scan::read(&self.file, &ranges, &self.rest),
             Method::Pagemap => pagemap::read(&self.file, &self.folder, &ranges),
         };
         let mut found = read.map_err(|source| ResidentError::of(self.pid, source))?;

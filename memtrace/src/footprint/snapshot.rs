@@ -158,8 +158,21 @@ pub struct Arena {
     pub returnable_bytes: u64,
     /// Whole free pages that it does not.
     pub kept_bytes: u64,
+    /// Whether it is the one that grows by `brk`.
+    pub is_main: bool,
+    /// Where whole free pages are that are resident, by address; a part of them where there are very many.
+    pub free_pages: Vec<FreePages>,
     /// Of each heap, the highest block in use: below it nothing can be unmapped.
     pub pinned_by: Vec<Pin>,
+}
+
+/// Whole pages, one behind the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreePages {
+    /// Where they begin.
+    pub start: u64,
+    /// How large they are.
+    pub bytes: u64,
 }
 
 /// A block that keeps a heap.
@@ -171,6 +184,85 @@ pub struct Pin {
     pub address: u64,
     /// Its size.
     pub bytes: u64,
+}
+
+/// What a page holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ContentKind {
+    /// Class files, or pieces of them.
+    ClassFile,
+    /// Headers of members of zip files.
+    Zip,
+    /// Text.
+    Text,
+    /// Addresses of the process's own memory.
+    Pointers,
+    /// What can hardly be packed any more: because it is, or because it is encrypted.
+    Packed,
+    /// Nothing but zeros, or nearly.
+    Zeros,
+    /// Anything else.
+    #[default]
+    Other,
+}
+
+impl ContentKind {
+    /// All kinds, in the order in which they are shown.
+    pub const ALL: [Self; 7] = [
+        Self::ClassFile,
+        Self::Zip,
+        Self::Text,
+        Self::Pointers,
+        Self::Packed,
+        Self::Zeros,
+        Self::Other,
+    ];
+
+    /// Its name for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClassFile => "class_files",
+            Self::Zip => "zip_members",
+            Self::Text => "text",
+            Self::Pointers => "pointers",
+            Self::Packed => "packed_or_encrypted",
+            Self::Zeros => "zeros",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Pages of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Content {
+    /// What they hold.
+    pub kind: ContentKind,
+    /// How many of the pages that were looked at.
+    pub n_pages: u64,
+    /// A few short pieces of them, printable but not escaped.
+    pub samples: Vec<String>,
+}
+
+/// What lies in the pages that malloc holds and nobody uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Such pages: those of the rows [`RowKind::MallocReturnable`] and [`RowKind::MallocKept`].
+    pub n_pages: u64,
+    /// How many of them were looked at.
+    pub n_looked_at: u64,
+    /// What was found there.
+    pub kinds: Vec<Content>,
+}
+
+impl Contents {
+    /// How many bytes of all pages are like `content`, if those that were looked at are like all.
+    #[must_use]
+    pub fn bytes(&self, content: &Content) -> u64 {
+        let bytes = u128::from(content.n_pages) * u128::from(self.n_pages) * 4096;
+        let bytes = bytes.checked_div(self.n_looked_at.into()).unwrap_or_default();
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
 }
 
 /// Where the resident bytes of a process are at one moment.
@@ -192,6 +284,9 @@ pub struct Footprint {
     pub java_heap: Option<JavaHeap>,
     /// What glibc's allocator holds, where that could be read.
     pub malloc: Option<Malloc>,
+    /// What lies in the pages that it holds and nobody uses, where that was asked for. No trace file has it.
+    #[serde(skip)]
+    pub contents: Option<Contents>,
     /// The container.
     pub container: Option<Container>,
     /// What the user should know, a line each.

@@ -6,14 +6,15 @@
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, rc::Rc};
 
 use super::{
-    PageTables, Resident, ResidentError,
+    Kind, PageTables, Resident, ResidentError,
     guarded::Guarded,
     header_rule,
     labels::Labels,
     malloc::{self, Heap},
     mappings::{self, CodeFiles},
+    peek,
     rows::{self, Label},
-    snapshot::{Footprint, JavaHeap, RowKind},
+    snapshot::{Contents, Footprint, JavaHeap, RowKind},
     stacks, variables,
 };
 use crate::{
@@ -25,7 +26,12 @@ use crate::{
 };
 
 /// A process that executes another program meanwhile is looked at again so many times.
-const MAX_TRIES: usize = 3;
+const MAX_TRIES: usize = 5;
+const NEW_PROGRAM: &str = "it executed another program while it was looked at";
+const ENDED: &str =
+    "it ended while it was looked at: what had not been read by then is not told apart";
+/// Pages of which one should be readable.
+const MAX_PROBES: usize = 16;
 /// Threads whose stack pointers are asked for.
 const MAX_THREADS: usize = 65_536;
 /// User addresses end here (x86-64 with four levels of page tables), but for `[vsyscall]`, which is none of its own.
@@ -37,20 +43,44 @@ const END_OF_USER: u64 = 1 << 47;
 ///
 /// Where its map or its page tables can't be read: it has ended, or it is another user's.
 pub fn take(pid: u32, time_ns: u64) -> Result<Footprint, ResidentError> {
-    for n in 1.. {
+    take_with(pid, time_ns, Wanted::default())
+}
+
+/// What is wanted beside rows and sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// What lies in the pages that malloc holds and nobody uses.
+    pub contents: bool,
+}
+
+/// The same, with what else is wanted.
+///
+/// # Errors
+///
+/// As [`take`].
+pub fn take_with(pid: u32, time_ns: u64, wanted: Wanted) -> Result<Footprint, ResidentError> {
+    let mut n = 1;
+    loop {
         let image = target::start_stack(pid);
-        let mut footprint = Look::at(pid)?.footprint();
-        if target::start_stack(pid) == image || n == MAX_TRIES {
-            footprint.time_ns = time_ns;
-            if n == MAX_TRIES && target::start_stack(pid) != image {
-                footprint
-                    .notes
-                    .push("it executed another program while it was looked at".to_owned());
+        let footprint = Look::at(pid).map(|look| look.footprint(wanted));
+        let is_new = target::start_stack(pid) != image;
+        match footprint {
+            Ok(mut footprint) if !is_new || n == MAX_TRIES => {
+                footprint.time_ns = time_ns;
+                if is_new {
+                    footprint.notes.push(NEW_PROGRAM.to_owned());
+                }
+                if !target::is_alive(pid) {
+                    footprint.notes.push(ENDED.to_owned());
+                }
+                return Ok(footprint);
             }
-            return Ok(footprint);
+            // One that is about to execute another program has no memory for a moment.
+            Err(error) if n == MAX_TRIES || !target::is_alive(pid) => return Err(error),
+            Err(error @ ResidentError::NoPermission(_)) => return Err(error),
+            _ => n += 1,
         }
     }
-    Err(ResidentError::Gone(pid))
 }
 
 /// Everything that is read of a process.
@@ -84,7 +114,7 @@ impl Look {
         Ok(Self { pid, maps, stack_pointers, tables, resident, kernel_rss_bytes, memory, notes })
     }
 
-    fn footprint(mut self) -> Footprint {
+    fn footprint(mut self, wanted: Wanted) -> Footprint {
         let areas = self.areas();
         let heap = areas.as_ref().and_then(|areas| areas.heap.clone());
         let malloc = malloc::read(self.pid, &self.maps, &self.resident, &self.tables);
@@ -102,7 +132,10 @@ impl Look {
             rows,
             ..Footprint::default()
         };
-        footprint.malloc = malloc.summary();
+        footprint.malloc = malloc.summary(&self.resident);
+        if wanted.contents {
+            footprint.contents = self.contents(&malloc);
+        }
         footprint.java_heap = heap.map(|heap| JavaHeap {
             collector: heap.collector.name().to_owned(),
             used_bytes: heap.used_bytes,
@@ -118,8 +151,37 @@ impl Look {
             }
         }
         self.note_unread();
+        self.note_unreadable();
         footprint.notes = self.notes;
         footprint
+    }
+
+    fn contents(&mut self, malloc: &Heap) -> Option<Contents> {
+        let Some(malloc) = malloc.glibc() else {
+            self.notes.push("--peek: only glibc's malloc can be looked into".to_owned());
+            return None;
+        };
+        Some(peek::contents(self.pid, &self.maps, &self.resident, &self.tables, malloc))
+    }
+
+    /// What is missing where the kernel lets nobody read the process's memory.
+    fn note_unreadable(&mut self) {
+        let readable = self.maps.iter().filter(|mapping| mapping.access);
+        let mut pages = readable
+            .flat_map(|mapping| self.resident.runs_in(mapping.start..mapping.end))
+            .filter(|run| run.kind == Kind::Anonymous)
+            .take(MAX_PROBES)
+            .peekable();
+        let is_any = pages.peek().is_some();
+        if is_any
+            && !pages.any(|run| self.memory.u64(run.start).is_ok())
+            && target::is_alive(self.pid)
+        {
+            self.notes.push(
+                "its memory can't be read: neither malloc's heap nor the areas of a JVM are told apart"
+                    .to_owned(),
+            );
+        }
     }
 
     fn note_unread(&mut self) {

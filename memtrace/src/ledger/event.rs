@@ -209,6 +209,11 @@ pub enum What {
     },
     /// The thread is about to end, by itself and not with its process.
     Leaves,
+    /// The thread has made a page resident; one in so many is told of.
+    PageFault {
+        /// The address that it went to.
+        addr: u64,
+    },
 }
 
 impl What {
@@ -231,6 +236,7 @@ impl What {
             What::Free { by: Freeing::Free, .. } => Kind::FREE,
             What::Free { by: Freeing::ReallocToZero, .. } => Kind::REALLOC,
             What::Free { by: Freeing::ReallocarrayToZero, .. } => Kind::REALLOCARRAY,
+            What::PageFault { .. } => Kind::PAGE_FAULT,
             What::Free { by: Freeing::Realloc, .. } => return None,
             What::MremapFrom { .. }
             | What::ThreadStart { .. }
@@ -277,6 +283,7 @@ impl What {
             | What::Madvise { addr, len, .. }
             | What::Shmat { addr, len } => addr.saturating_add(len),
             What::Brk { to } => to,
+            What::PageFault { addr } => addr,
             _ => return None,
         })
     }

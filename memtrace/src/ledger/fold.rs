@@ -35,8 +35,9 @@ impl Ledger {
     /// Everything that refers to threads, and what refers to that.
     fn renumber(&mut self, new_threads: &[u32]) {
         let new_totals = self.totals.fold(new_threads);
-        for Process { regions, moving, .. } in self.processes.values_mut() {
+        for Process { regions, faults, moving, .. } in self.processes.values_mut() {
             regions.renumber(&new_totals);
+            faults.renumber(&new_totals);
             moving.values_mut().flatten().for_each(|piece| piece.renumber(&new_totals));
         }
         self.streams.renumber(new_threads, &new_totals);

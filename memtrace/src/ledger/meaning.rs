@@ -71,6 +71,7 @@ impl Meaning {
                 let leaves = (a0 == 0 && a2 == 0).then_some((enter, What::Leaves));
                 [leaves, Some((enter, What::Exit { ended: a0 != 0, code: a1 as u32 }))]
             }
+            Kind::PAGE_FAULT => one(enter, What::PageFault { addr: a0 }),
             Kind::REALLOC_FROM => one(enter, What::Free { addr: a0, by: Freeing::Realloc }),
             Kind::TALLY => one(enter, What::Tally { blocks: a0, bytes: a1, given_back: a2 }),
             _ if kind.is_malloc() => block(header, kind),

@@ -6,6 +6,7 @@
 mod block_table;
 mod blocks;
 mod event;
+mod faults;
 mod fold;
 mod last_frees;
 mod leaks;
@@ -31,7 +32,7 @@ pub use meaning::{Meaning, Steps};
 pub use metric::{Metric, Unit, UnknownMetric};
 pub use rss::{Rss, Sample};
 pub use samples::NBlocks;
-pub use summary::{EndedBy, StackRow, ThreadRow};
+pub use summary::{EndedBy, Pages, StackRow, ThreadRow};
 pub use threads::{NameFrom, Thread};
 pub use totals::{BlockTotal, Total, Totals};
 
@@ -124,7 +125,9 @@ impl Ledger {
         let thread = self.threads.index(event.tgid, event.tid);
         if let Some(kind) = event.what.kind().filter(|&kind| self.is_counted(kind)) {
             *self.n_by_kind.of(kind) += 1;
-            self.threads.count_event(thread);
+            if kind.is_call() {
+                self.threads.count_event(thread);
+            }
         }
         match event.what {
             What::Alloc { addr, size, .. } => self.alloc(event, thread, addr, size),
@@ -232,6 +235,7 @@ impl Ledger {
         }
         let owner = self.totals.index(thread, event.stack);
         let process = self.processes.entry(event.tgid).or_default();
+        process.note_pages(event, owner);
         let (obtained, back) = process.apply(event, owner);
         let unowned = process.unowned(event.time_ns);
         self.totals.obtain(owner, obtained);

@@ -2,10 +2,13 @@
 //!
 //! A call goes in with who is to own what it obtains; out come the bytes obtained and what was given back, by owner.
 
+use std::ops::Range;
+
 use rustc_hash::FxHashMap;
 
 use super::{
-    Before, Event, What,
+    Before, Event, Pages, What,
+    faults::Faults,
     regions::{Given, Piece, Regions, given},
 };
 
@@ -15,6 +18,7 @@ const PAGE: u64 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub(super) regions: Regions,
+    pub(super) faults: Faults,
     brk: Option<u64>,
     /// What an `mremap` of each thread has taken from its place and not put down yet.
     pub(super) moving: FxHashMap<u32, Vec<Piece>>,
@@ -46,6 +50,7 @@ impl Process {
     pub(super) fn forked(&self) -> Self {
         Self {
             regions: self.regions.inherited(),
+            faults: Faults::default(),
             brk: self.brk,
             moving: FxHashMap::default(),
             attached_segments: self.attached_segments.clone(),
@@ -71,6 +76,64 @@ impl Process {
             Unowned::Unsettled
         } else {
             Unowned::Before
+        }
+    }
+
+    /// What is known of a range: parts that make up all of it.
+    pub(super) fn pages(&self, range: Range<u64>) -> Vec<Pages> {
+        let mut parts = Vec::new();
+        let mut at = range.start;
+        for (known, _, owner) in self.regions.within(range.clone()) {
+            parts.push((at..known.start, None));
+            at = known.end;
+            parts.push((known, owner));
+        }
+        parts.push((at..range.end, None));
+        let parts = parts.into_iter().filter(|(range, _)| !range.is_empty());
+        parts.flat_map(|(range, owner)| self.split_by_story(range, owner)).collect()
+    }
+
+    fn split_by_story(&self, range: Range<u64>, owner: Option<u32>) -> Vec<Pages> {
+        let mut pages = Vec::new();
+        let mut at = range.start;
+        let mut add = |range: Range<u64>, is_given_back| {
+            if !range.is_empty() {
+                pages.push(Pages { range, owner, is_given_back });
+            }
+        };
+        for back in self.faults.given_back_within(range.clone()) {
+            add(at..back.start, false);
+            at = back.end;
+            add(back, true);
+        }
+        add(at..range.end, false);
+        pages
+    }
+
+    /// Takes note of what becomes resident by `event`, or is not resident any more.
+    pub(super) fn note_pages(&mut self, event: &Event, owner: u32) {
+        let faults = &mut self.faults;
+        match event.what {
+            What::PageFault { addr } => faults.add(addr, owner),
+            What::Mmap { addr, len, .. }
+            | What::Munmap { addr, len }
+            | What::MremapFrom { addr, len }
+            | What::MremapTo { addr, len } => faults.renew(addr..end(addr, len)),
+            What::Madvise { addr, len, advice } if drops_pages(advice) => {
+                faults.give_back(addr..end(addr, len));
+            }
+            What::Brk { to } => {
+                let to = to.next_multiple_of(PAGE);
+                let from = self.brk.unwrap_or(to);
+                faults.renew(to.min(from)..to.max(from));
+            }
+            // What was given back is obtained anew where it was closed meanwhile.
+            What::Mprotect { addr, len, access: true, .. } => {
+                let closed = self.regions.within(addr..end(addr, len)).into_iter();
+                let closed = closed.filter(|(_, access, _)| !access).map(|(range, ..)| range);
+                closed.for_each(|range| faults.renew(range));
+            }
+            _ => {}
         }
     }
 
@@ -127,6 +190,12 @@ impl Process {
         }
         (0, given(&self.regions.cut(to, from)))
     }
+}
+
+/// Advice that makes pages go at once: MADV_DONTNEED, MADV_REMOVE, MADV_DONTNEED_LOCKED
+/// (Linux, include/uapi/asm-generic/mman-common.h).
+fn drops_pages(advice: u32) -> bool {
+    matches!(advice, 4 | 9 | 24)
 }
 
 fn end(addr: u64, len: u64) -> u64 {

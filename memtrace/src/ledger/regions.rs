@@ -4,7 +4,7 @@
 //! access over an old mapping is how a Java virtual machine gives memory back; an `mprotect` that opens a reservation
 //! is how a glibc arena grows.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use super::fold::at;
 
@@ -176,6 +176,18 @@ impl Regions {
         }
     }
 
+    /// What is known of a range: the parts of it with their access and owners, by address.
+    pub(super) fn within(&self, range: Range<u64>) -> Vec<(Range<u64>, bool, Owner)> {
+        let before = self.by_start.range(..range.start).next_back();
+        let from = before.map_or(range.start, |(&start, _)| start);
+        let known = self.by_start.range(from..range.end.max(from));
+        let parts = known.map(|(&start, region)| {
+            let part = start.max(range.start)..region.end.min(range.end);
+            (part, region.access, region.owner)
+        });
+        parts.filter(|(part, ..)| !part.is_empty()).collect()
+    }
+
     /// The accessible bytes of [start, end).
     #[cfg(test)]
     fn accessible(&self, start: u64, end: u64) -> u64 {
@@ -243,6 +255,26 @@ mod tests {
         // Giving back by a reservation over it.
         assert_eq!(regions.map(0x1000, 0x3000, false, B), [(A, 0x1000), (B, 0x1000)]);
         assert_eq!(given(&regions.cut(0, 0x10000)), [(B, 0x1000), (A, 0x5000)]);
+    }
+
+    /// Parts of a range, cut to it.
+    #[test]
+    fn within() {
+        let mut regions = Regions::default();
+        regions.map(0x2000, 0x4000, true, A);
+        regions.map(0x5000, 0x6000, false, B);
+        // (range, parts)
+        type Parts<'a> = &'a [(Range<u64>, bool, Owner)];
+        let cases: [(Range<u64>, Parts<'_>); 5] = [
+            (0..0x2000, &[]),
+            (0x3000..0x3800, &[(0x3000..0x3800, true, A)]),
+            (0..0x10000, &[(0x2000..0x4000, true, A), (0x5000..0x6000, false, B)]),
+            (0x3000..0x5800, &[(0x3000..0x4000, true, A), (0x5000..0x5800, false, B)]),
+            (0x4000..0x5000, &[]),
+        ];
+        for (range, parts) in cases {
+            assert_eq!(regions.within(range.clone()), parts, "{range:x?}");
+        }
     }
 
     /// An arena: a reservation that is opened bit by bit, and closed again.

@@ -3,7 +3,7 @@
 //! In: a [`Ledger`], at its end or under way. Out: rows in an order that depends on nothing but what was recorded. A
 //! value is never counted twice: the rows of a metric add up to [`Ledger::sum`].
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, ops::Range};
 
 use super::{BlockTotal, Ledger, Metric, Thread, samples::NBlocks};
 use crate::stacks::StackId;
@@ -54,6 +54,18 @@ pub struct StackRow {
     pub n_live_blocks: u64,
 }
 
+/// Pages that have one story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// Where they are.
+    pub range: Range<u64>,
+    /// Who obtained them, as an index into [`Ledger::totals`]; nobody that was traced where there is none.
+    pub owner: Option<u32>,
+    /// Whether they were given back to the kernel since, and stayed mapped: who has made them resident again is not told
+    /// by who obtained them.
+    pub is_given_back: bool,
+}
+
 impl Ledger {
     /// All threads that were seen, the one that mapped the most first.
     pub fn by_thread(&self) -> Vec<ThreadRow<'_>> {
@@ -98,6 +110,20 @@ impl Ledger {
             .collect();
         rows.sort_by_key(|row| (Reverse(row.value), row.thread, row.stack));
         rows
+    }
+
+    /// What is known of the pages of a range of process `tgid`: parts of it, by address, that make up all of it.
+    pub fn pages(&self, tgid: u32, range: Range<u64>) -> Vec<Pages> {
+        let Some(process) = self.processes.get(&tgid) else {
+            return vec![Pages { range, owner: None, is_given_back: false }];
+        };
+        process.pages(range)
+    }
+
+    /// Who made sampled pages of a range of process `tgid` resident, each time as an index into [`Ledger::totals`].
+    pub fn faults_in(&self, tgid: u32, range: Range<u64>) -> impl Iterator<Item = u32> {
+        let process = self.processes.get(&tgid).into_iter();
+        process.flat_map(move |process| process.faults.within(range.clone()).map(|fault| fault.1))
     }
 
     /// Who asked for the block at `address` of process `tgid`, which goes on: the index of the thread, and the stack.

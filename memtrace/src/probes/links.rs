@@ -8,8 +8,8 @@ use std::{os::fd::OwnedFd, thread};
 use aya::{
     Ebpf,
     programs::{
-        BtfTracePoint, TracePoint, UProbe, tp_btf::BtfTracePointLinkId,
-        trace_point::TracePointLinkId, uprobe::UProbeLinkId,
+        BtfTracePoint, PerfEvent, TracePoint, UProbe, perf_event::PerfEventLinkId,
+        tp_btf::BtfTracePointLinkId, trace_point::TracePointLinkId, uprobe::UProbeLinkId,
     },
 };
 
@@ -20,6 +20,7 @@ use super::program_mut;
 pub(super) struct Links {
     pub(super) life: Vec<(&'static str, BtfTracePointLinkId)>,
     pub(super) syscalls: Vec<(&'static str, TracePointLinkId)>,
+    pub(super) faults: Vec<PerfEventLinkId>,
     pub(super) functions: Vec<(&'static str, UProbeLinkId)>,
     pub(super) sessions: Vec<OwnedFd>,
 }
@@ -27,9 +28,10 @@ pub(super) struct Links {
 impl Links {
     /// Takes over those of `others`.
     pub(super) fn add(&mut self, others: Links) {
-        let Links { life, syscalls, functions, sessions } = others;
+        let Links { life, syscalls, faults, functions, sessions } = others;
         self.life.extend(life);
         self.syscalls.extend(syscalls);
+        self.faults.extend(faults);
         self.functions.extend(functions);
         self.sessions.extend(sessions);
     }
@@ -62,6 +64,10 @@ fn owned(ebpf: &mut Ebpf, links: Links) -> Vec<Box<dyn Send>> {
     }
     for (name, id) in links.syscalls {
         let program = program_mut::<TracePoint>(ebpf, name).ok();
+        owned.extend(program.and_then(|program| program.take_link(id).ok()).map(boxed));
+    }
+    for id in links.faults {
+        let program = program_mut::<PerfEvent>(ebpf, "page_fault").ok();
         owned.extend(program.and_then(|program| program.take_link(id).ok()).map(boxed));
     }
     for (name, id) in links.functions {

@@ -11,6 +11,7 @@ pub mod capabilities;
 mod code_maps;
 pub mod conditions;
 mod counters;
+mod faults;
 pub mod features;
 mod kernel_offsets;
 mod links;
@@ -40,6 +41,7 @@ use memtrace_common::{Counter, KernelOffsets, N_SHADOWS, THREAD_BYTES, Tally, Ta
 use zerocopy::FromBytes;
 
 pub use counters::Counters;
+pub use faults::FAULTS_PER_SAMPLE;
 pub use malloc::AllocatorFunction;
 pub use obstacle::{Obstacle, is_refusal, one_line};
 pub use registers::Registers;
@@ -218,6 +220,7 @@ impl Probes {
     pub fn features(&self) -> Vec<String> {
         let mut features =
             ["bpf_link", "attach_cookie", "task_pt_regs"].map(str::to_owned).to_vec();
+        features.extend((!self.links.faults.is_empty()).then(|| "page_faults".to_owned()));
         features.extend(self.session.as_ref().map(|_| "uprobe_session".to_owned()));
         features.extend(self.code_maps.as_ref().map(|_| "perf_mmap2".to_owned()));
         features
@@ -289,8 +292,18 @@ impl Probes {
             }
             Ok(())
         })?;
+        self.attach_faults();
         self.counters.set(Counter::ON, true);
         Ok(())
+    }
+
+    /// Samples page faults where the kernel lets them be counted: what is missing without them is who made which pages
+    /// resident, and nothing else.
+    fn attach_faults(&mut self) {
+        match faults::attach(&mut self.ebpf) {
+            Ok(links) => self.links.faults = links,
+            Err(error) => log::info!("page faults are not sampled: {error:#}"),
+        }
     }
 
     /// What threads that have ended could not tell.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, TracePoint, UProbe},
+    programs::{BtfTracePoint, PerfEvent, TracePoint, UProbe},
 };
 
 use super::LIFE;
@@ -25,6 +25,8 @@ pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<()> {
         let program: &mut TracePoint = program_mut(ebpf, name)?;
         program.load().with_context(|| format!("the kernel refused program {name}"))?;
     }
+    let program: &mut PerfEvent = program_mut(ebpf, "page_fault")?;
+    program.load().context("the kernel refused program page_fault")?;
     FIRST_NEEDED.into_iter().try_for_each(|name| load_if_needed(ebpf, name).map(drop))
 }
 

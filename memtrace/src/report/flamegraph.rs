@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Write};
 
 use inferno::flamegraph::{Options, Palette, color::MultiPalette, from_lines};
 
-use super::{folded, loss, names, units};
+use super::{folded, loss, names, rows, units};
 use crate::{
     ledger::{Metric, Unit},
     trace::Recording,
@@ -84,7 +84,7 @@ fn title(recording: &Recording, metric: Metric) -> String {
 }
 
 fn subtitle(recording: &Recording, metric: Metric) -> String {
-    let sum = recording.ledger.sum(metric);
+    let sum = rows::sum(recording, metric);
     let sum = match metric.unit() {
         Unit::Bytes => units::bytes(sum),
         Unit::Count => units::count(sum),

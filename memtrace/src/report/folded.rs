@@ -11,6 +11,7 @@ use std::{
 use super::{
     names,
     room::{LEFT_OUT, Room},
+    rows,
 };
 use crate::{
     ledger::{Metric, StackRow},
@@ -47,7 +48,7 @@ pub(super) fn stacks(recording: &Recording, metric: Metric) -> HashMap<String, u
 /// Where there is no room for all, those with the largest values have it.
 fn stacks_within(recording: &Recording, metric: Metric, mut room: Room) -> HashMap<String, u64> {
     let mut values: HashMap<String, u64> = HashMap::new();
-    for row in recording.ledger.by_stack(metric) {
+    for row in rows::by_stack(recording, metric) {
         let stack = if room.take(recording, row.stack) {
             stack(recording, row)
         } else {

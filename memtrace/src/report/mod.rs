@@ -25,6 +25,7 @@ pub mod loss;
 pub mod names;
 pub mod progress;
 mod room;
+mod rows;
 pub mod text;
 pub mod threads_now;
 pub mod units;

@@ -60,6 +60,7 @@ pub fn counted(metric: Metric) -> &'static str {
         Metric::InflatersLive => "Inflaters and Deflaters not ended",
         Metric::Malloc => "bytes allocated",
         Metric::MallocLive => "bytes allocated and not freed",
+        Metric::Retained => "free bytes that malloc keeps resident",
     }
 }
 

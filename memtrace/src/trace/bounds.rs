@@ -20,6 +20,8 @@ const MAX_FRAME_BYTES: usize = 4096;
 /// Arenas of a footprint, and heaps of all of them.
 const MAX_ARENAS: usize = 1024;
 const MAX_PINS: usize = 65_536;
+/// Runs of free pages: the walk keeps 2^18 ranges, and of each there are few.
+const MAX_FREE_PAGES: usize = 1 << 22;
 /// Names in a list: of losses, of failed calls, of features; notes on a footprint.
 const MAX_LIST: usize = 1024;
 /// No id of a thread is larger (`PID_MAX_LIMIT` of 64-bit kernels).
@@ -75,6 +77,8 @@ fn admit_footprint(footprint: &Footprint) -> Result<(), &'static str> {
     let n_pins = arenas.iter().map(|arena| arena.pinned_by.len()).sum();
     within(arenas.len(), MAX_ARENAS, "a footprint of more than 1,024 arenas")?;
     within(n_pins, MAX_PINS, "a footprint of more than 65,536 heaps")?;
+    let n_free = arenas.iter().map(|arena| arena.free_pages.len()).sum();
+    within(n_free, MAX_FREE_PAGES, "a footprint of more than 4,194,304 runs of free pages")?;
     let parts = footprint.container.as_ref().map_or(0, |container| container.parts.len());
     within_list(parts.max(footprint.notes.len()).max(footprint.rows.len()))
 }

@@ -147,5 +147,5 @@ records! {
     /// Blocks of fewer bytes are ignored; told with the above, not at all where none are.
     MinSize(u64) = 14,
     /// What the process's resident bytes consist of at a moment.
-    Footprint(Footprint) = 15,
+    Footprint(Box<Footprint>) = 15,
 }

@@ -93,7 +93,7 @@ impl Recording {
             Record::Note(note) => self.note(note),
             Record::End(end) => self.end = Some(end),
             Record::Footprint(footprint) => {
-                let last = self.footprint.replace(footprint);
+                let last = self.footprint.replace(*footprint);
                 self.first_footprint = self.first_footprint.take().or(last);
             }
             Record::MinSize(bytes) => {

@@ -50,7 +50,7 @@ fn records() -> Vec<Record> {
         Record::Losses(vec![("ring_full".into(), 3)]),
         Record::Failed(vec![("mmap".into(), 1)]),
         Record::Note("a note".into()),
-        Record::Footprint(footprint()),
+        Record::Footprint(Box::new(footprint())),
         Record::End(End {
             time_ns: 11,
             why: Why::Asked,

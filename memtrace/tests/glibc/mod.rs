@@ -43,6 +43,7 @@ pub(crate) const SHAPES: &[(&str, &str)] = &[
     ("fast_pinned", ""),
     ("tops", ""),
     ("mmapped", ""),
+    ("mmapped_behind", ""),
     ("foreign", ""),
     ("foreign_last", ""),
     ("sizes", ""),

@@ -21,8 +21,11 @@ use crate::{
 mod async_profiler;
 mod beside;
 mod bystander;
+mod footprint;
+mod jvm;
 mod malloc;
 mod process;
+mod program;
 mod quiet;
 mod resolving;
 mod run;
@@ -55,6 +58,11 @@ pub(crate) enum Bench {
     /// A loop of malloc and free under memtrace and under other tools; calls from stacks of 20 frames at a rate that rises
     /// until memtrace loses something; 10 million live blocks.
     Malloc(malloc::Options),
+    /// Measure what a look at a process's footprint takes, and how long that makes the process wait
+    ///
+    /// The demo application and a program with 1 GB of small blocks are looked at again and again. Then a program that maps
+    /// and touches memory without pause measures its own pauses, with a look beside it and without. Takes 3 GB of memory.
+    Footprint(footprint::Options),
 }
 
 /// Where everything that a benchmark needs is.
@@ -71,6 +79,7 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
         Bench::Startup(options) => (&options.memtrace, vec![Part::Demo, Part::Bench]),
         Bench::Stacks(options) => (&options.memtrace, vec![Part::Demo]),
         Bench::Malloc(options) => (&options.memtrace, vec![Part::Bench]),
+        Bench::Footprint(options) => (&options.memtrace, vec![Part::Demo, Part::Bench]),
     };
     if given.is_none() {
         parts.insert(0, Part::Build);
@@ -100,6 +109,10 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
         Bench::Stacks(_) => drop(jar()?),
         Bench::Malloc(options) if crate::run::is_root() => return malloc::run(&bed, options),
         Bench::Malloc(options) => malloc::prepare(&bed, options)?,
+        Bench::Footprint(options) if crate::run::is_root() => {
+            return footprint::run(&bed, &jar()?, options);
+        }
+        Bench::Footprint(_) => drop(jar()?),
     }
     again_as_root(given.is_none().then_some(&bed.memtrace))
 }

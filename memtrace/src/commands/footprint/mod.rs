@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::{args::FootprintArgs, clock, failure::Failure, outputs};
 use crate::{
-    footprint::{self, ResidentError},
+    footprint::{self, ResidentError, Wanted},
     report::{
         footprint::{FootprintNow, write_text},
         json,
@@ -27,12 +27,13 @@ pub(super) fn run(args: &FootprintArgs) -> Result<ExitCode, Failure> {
         let hint = error.hint();
         return Err(Failure::new(error, hint));
     }
+    let wanted = Wanted { contents: args.peek };
     if let Some(every) = args.watch {
-        return watch::run(pid, every, args.json.as_deref());
+        return watch::run(pid, wanted, every, args.json.as_deref());
     }
     let json = args.json.as_deref().map(outputs::Output::find).transpose()?;
     let is_stdout_taken = args.json.as_deref().is_some_and(outputs::is_stdout);
-    let now = FootprintNow { target: about(pid), footprint: take(pid)? };
+    let now = FootprintNow { target: about(pid), footprint: take(pid, wanted)? };
     if let Some(json) = json {
         json.write(|out| Ok(json::write_footprint(&now, out)?))?;
     }
@@ -43,8 +44,8 @@ pub(super) fn run(args: &FootprintArgs) -> Result<ExitCode, Failure> {
 }
 
 /// The footprint of this moment.
-fn take(pid: u32) -> Result<footprint::Footprint, Failure> {
-    footprint::take(pid, clock::now_ns()).map_err(|error| {
+fn take(pid: u32, wanted: Wanted) -> Result<footprint::Footprint, Failure> {
+    footprint::take_with(pid, clock::now_ns(), wanted).map_err(|error| {
         let needs_root = matches!(error, ResidentError::NoPermission(_));
         let hint = format!("try it with `sudo memtrace footprint {pid}`");
         Failure::new(error, needs_root.then_some(hint))

@@ -1,4 +1,5 @@
-//! `memtrace footprint PID --watch TIME`: the table once, and then what changed, until Ctrl-C or the process's end.
+//! `memtrace footprint PID --watch TIME`: the table once, and then what changed, until Ctrl-C, the process's end, or until
+//! nobody reads it any more.
 
 use std::{
     fs::File,
@@ -20,6 +21,7 @@ use super::{
     about, json, take,
 };
 use crate::{
+    footprint::Wanted,
     report::{
         footprint::{FootprintNow, by_name, changes, write_changes, write_text},
         units,
@@ -43,16 +45,23 @@ impl Lines {
         }
     }
 
-    fn write(&mut self, now: &FootprintNow) -> Result<()> {
+    /// Tells whether somebody still reads them.
+    fn write(&mut self, now: &FootprintNow) -> Result<bool> {
+        let line = |out: &mut dyn Write| Ok(json::write_footprint_line(now, out)?);
         match self {
-            Self::None => Ok(()),
-            Self::Stdout => outputs::to_stdout_by(|out| Ok(json::write_footprint_line(now, out)?)),
-            Self::File(file) => Ok(json::write_footprint_line(now, file)?),
+            Self::None => Ok(true),
+            Self::Stdout => outputs::while_read(None, line),
+            Self::File(file) => outputs::while_read(Some(file), line),
         }
     }
 }
 
-pub(super) fn run(pid: u32, every: Duration, path: Option<&Path>) -> Result<ExitCode, Failure> {
+pub(super) fn run(
+    pid: u32,
+    wanted: Wanted,
+    every: Duration,
+    path: Option<&Path>,
+) -> Result<ExitCode, Failure> {
     let mut lines = Lines::find(path)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("failed to set up waiting")?;
@@ -64,14 +73,15 @@ pub(super) fn run(pid: u32, every: Duration, path: Option<&Path>) -> Result<Exit
         let mut terminate =
             signal(SignalKind::terminate()).context("failed to wait for signals")?;
         loop {
-            let footprint = match take(pid) {
+            let footprint = match take(pid, wanted) {
                 // It may have ended between two looks, but not before the first.
                 Err(_) if watched.last.is_some() && !target::is_alive(pid) => break,
                 footprint => footprint?,
             };
             let now = FootprintNow { target: target.clone(), footprint };
-            lines.write(&now)?;
-            watched.show(now)?;
+            if !(lines.write(&now)? && watched.show(now)?) {
+                break;
+            }
             select! {
                 () = sleep(every) => {}
                 _ = interrupt.recv() => break,
@@ -93,12 +103,11 @@ struct Watched {
 }
 
 impl Watched {
-    fn show(&mut self, now: FootprintNow) -> Result<()> {
-        if !self.is_quiet {
-            outputs::to_stdout_by(|out| Ok(self.write(&now, out)?))?;
-        }
+    /// Tells whether somebody still reads it.
+    fn show(&mut self, now: FootprintNow) -> Result<bool> {
+        let is_read = self.is_quiet || outputs::while_read(None, |out| Ok(self.write(&now, out)?))?;
         self.last = Some(now);
-        Ok(())
+        Ok(is_read)
     }
 
     fn write(&self, now: &FootprintNow, out: &mut dyn Write) -> io::Result<()> {

@@ -209,6 +209,11 @@ fn emptied(file: &File) -> Result<()> {
 
 /// A reader that has gone has had enough.
 fn enough_is_no_error(result: Result<()>) -> Result<()> {
+    while_read(result).map(drop)
+}
+
+/// Of something that was written: whether somebody still reads there.
+pub(super) fn while_read(result: Result<()>) -> Result<bool> {
     let is_broken_pipe = |error: &anyhow::Error| {
         error.chain().any(|cause| {
             cause
@@ -216,7 +221,10 @@ fn enough_is_no_error(result: Result<()>) -> Result<()> {
                 .is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
         })
     };
-    result.or_else(|error| if is_broken_pipe(&error) { Ok(()) } else { Err(error) })
+    match result {
+        Err(error) if is_broken_pipe(&error) => Ok(false),
+        result => result.map(|()| true),
+    }
 }
 
 /// The path behind symbolic links, also where nothing is there yet.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     events::{Event, Window},
-    footprint,
+    footprint::{self, ResidentError},
     jvm::Look,
     ledger::{self, Before, Meaning, Sample, What},
     probes::{Blocks, Probes, Ring},
@@ -176,8 +176,8 @@ impl Session {
     pub(super) fn look_at_footprint(&mut self) {
         let root = self.processes.root;
         match footprint::take(root, clock::now_ns()) {
-            Ok(footprint) => self.put(Record::Footprint(footprint)),
-            Err(_) if !target::is_alive(root) => {}
+            Ok(footprint) => self.put(Record::Footprint(Box::new(footprint))),
+            Err(ResidentError::Gone(_)) => {}
             Err(error) => self.note(format!("there is no footprint: {error}")),
         }
     }

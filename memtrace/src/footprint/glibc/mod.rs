@@ -10,6 +10,7 @@
 
 mod again;
 mod chunk_set;
+mod free_pages;
 mod heaps;
 mod layout;
 mod libc_file;
@@ -87,6 +88,8 @@ pub struct Malloc {
     pub arenas: Vec<Arena>,
     /// Blocks that have mappings of their own.
     pub mmapped: Vec<Block>,
+    /// Whole pages of free chunks, resident or not, by address; a part of them where there are very many.
+    pub free_pages: Vec<Range<u64>>,
     /// What malloc was told; `None` where that was not found.
     pub settings: Option<Settings>,
     /// What went wrong.

@@ -6,6 +6,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Arena, Block, Heap, Losses, Malloc, NoMalloc, Process, Settings,
+    free_pages::FreePages,
     heaps::{self, HeapInfo},
     layout::{ALIGN, FLAGS},
     lists::{self, Cache, CacheKey, Lists},
@@ -47,6 +48,7 @@ pub(super) fn read(process: &Process<'_>) -> Result<Malloc, NoMalloc> {
     }
     malloc.mmapped = reading.mmapped(&malloc.arenas);
     malloc.losses = reading.losses(&malloc);
+    malloc.free_pages = reading.free_pages.sorted();
     malloc.losses.n_other_libcs = mains.len() as u64 - 1;
     Ok(malloc)
 }
@@ -73,6 +75,7 @@ struct Reading<'a> {
     outer_tids: FxHashMap<u32, u32>,
     cache_key: CacheKey,
     budget: Budget,
+    free_pages: FreePages,
     n_lists_cut: u64,
 }
 
@@ -107,6 +110,7 @@ impl<'a> Reading<'a> {
                 deadline: Instant::now() + process.max_time,
                 is_late: false,
             },
+            free_pages: FreePages::new(),
             n_lists_cut: 0,
         };
         let tids: FxHashSet<u32> = reading.outer_tids.keys().copied().collect();
@@ -285,18 +289,22 @@ impl<'a> Reading<'a> {
         let range = info.start..info.accessible_end.max(end);
         // What the heap has shrunk by may still be resident.
         tally.add_kept(space.resident, end..range.end);
+        self.free_pages.add(end.next_multiple_of(PAGE_BYTES)..range.end);
         let top = Some(bounds().top).filter(|&top| top != u64::MAX);
         self.heap(range, top, tally)
     }
 
     fn walk(&mut self, region: &Region<'_>, lists: &Lists) -> (u64, Tally) {
         let marks = Marks { fastbins: &lists.chunks, cache_key: &self.cache_key };
-        Walk::new(self.space, region, &marks, &mut self.budget).run()
+        Walk::new(self.space, region, &marks, &mut self.budget, &mut self.free_pages).run()
     }
 
-    fn heap(&self, range: Range<u64>, top: Option<u64>, tally: Tally) -> (Heap, u64) {
+    fn heap(&mut self, range: Range<u64>, top: Option<u64>, tally: Tally) -> (Heap, u64) {
         let resident = self.space.resident;
-        let tally = tally.finish(resident, range.clone());
+        let mut tally = tally.finish(resident, range.clone());
+        if let Some(pages) = tally.take_free_pages() {
+            self.free_pages.add(pages);
+        }
         let heap = Heap {
             top,
             pinned_by: tally.pin,
@@ -312,13 +320,28 @@ impl<'a> Reading<'a> {
         let mut taken: Vec<Range<u64>> =
             arenas.iter().flat_map(|arena| &arena.heaps).map(|heap| heap.range.clone()).collect();
         taken.sort_unstable_by_key(|range| range.start);
-        let blocks = mmapped::find(self.space, &taken).into_iter();
+        let mut blocks = mmapped::find(self.space, &taken);
+        blocks.extend(self.hidden(&taken, &blocks));
+        blocks.sort_unstable_by_key(|block| block.start);
         blocks
+            .into_iter()
             .map(|range| {
                 let bytes = self.space.resident.bytes_in(range.clone());
                 Block { range, resident_bytes: bytes.resident(), swapped_bytes: bytes.swapped }
             })
             .collect()
+    }
+
+    /// Blocks that malloc counts, and that are not among those that were found.
+    fn hidden(&self, taken: &[Range<u64>], found: &[Range<u64>]) -> Vec<Range<u64>> {
+        let Some(settings) = self.settings else { return Vec::new() };
+        let bytes: u64 = found.iter().map(|block| block.end - block.start).sum();
+        let n = u64::from(settings.n_mmaps).checked_sub(found.len() as u64);
+        let bytes = settings.mmapped_bytes.checked_sub(bytes);
+        let (Some(n @ 1..), Some(bytes @ 1..)) = (n, bytes) else { return Vec::new() };
+        let mut taken = [taken, found].concat();
+        taken.sort_unstable_by_key(|range| range.start);
+        mmapped::find_hidden(self.space, &taken, mmapped::Missing { n, bytes })
     }
 
     fn losses(&self, malloc: &Malloc) -> Losses {

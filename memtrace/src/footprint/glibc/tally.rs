@@ -139,6 +139,8 @@ pub(super) struct Tally {
     trim_since: Option<u64>,
     /// What of the free pages since `free_since` a trim gives back.
     returnable_here: u64,
+    /// The whole pages among the free chunks that were closed last, if nobody took them yet.
+    free_pages: Option<(u64, u64)>,
     /// Where to look for the next free chunk and for the next trimmed one.
     place: usize,
     trim_place: usize,
@@ -251,6 +253,7 @@ impl Tally {
         }
         let head = bytes(start..whole.start);
         let there = bytes(whole.clone());
+        self.free_pages = Some((whole.start, whole.end));
         let tail = bytes(whole.end..end);
         self.split.fragments += head + tail;
         self.split.returnable += self.returnable_here;
@@ -265,6 +268,12 @@ impl Tally {
         if first < end {
             self.give_back(resident, first..end & !(PAGE_BYTES - 1));
         }
+    }
+
+    /// The whole pages of free chunks that a chunk in use has followed since this was called last.
+    #[inline]
+    pub(super) fn take_free_pages(&mut self) -> Option<Range<u64>> {
+        self.free_pages.take().map(|(start, end)| start..end)
     }
 
     fn give_back(&mut self, resident: &Resident, range: Range<u64>) {

@@ -16,6 +16,8 @@ use super::{
 
 /// Threads of a process.
 const MAX_THREADS: usize = 65_536;
+/// Threads that vote, chosen evenly: each takes 32 KiB meanwhile.
+const MAX_VOTERS: usize = 256;
 /// Where a thread variable of libc's may be, before the thread block: beyond those of the program and its libraries.
 const MAX_TLS_BYTES: u64 = 4 * PAGE_BYTES;
 /// The end of a stack in which the thread block lies.
@@ -44,18 +46,25 @@ pub(super) fn find(
     if blocks.is_empty() {
         blocks = from_stacks(space, tids);
     }
-    let tls: Vec<(u32, Vec<Option<u64>>)> =
-        blocks.iter().map(|(&tid, &block)| (tid, variables(space, block))).collect();
+    let every = blocks.len().div_ceil(MAX_VOTERS).max(1);
+    let voters = blocks.values().step_by(every);
+    let tls: Vec<Words> = voters.map(|&block| variables(space, block)).collect();
     let Some(arena_at) = arena_variable(&tls, arenas) else { return Vec::new() };
     let cache_at = cache_variable(space, &tls);
-    tls.iter()
-        .map(|(tid, words)| ThreadHeap {
-            tid: *tid,
-            arena: words[arena_at].unwrap_or_default(),
-            cache: cache_at.and_then(|at| cache(space, words[at]?)),
+    let word = |block: u64, at: usize| space.word(block.wrapping_sub(8 * (at as u64 + 1)));
+    blocks
+        .iter()
+        .map(|(&tid, &block)| ThreadHeap {
+            tid,
+            // One that was voted on without this thread may be something else here.
+            arena: word(block, arena_at).filter(|arena| arenas.contains(arena)).unwrap_or_default(),
+            cache: cache_at.and_then(|at| cache(space, word(block, at)?)),
         })
         .collect()
 }
+
+/// The words before a thread block, the nearest first; `None` for those that can't be read.
+type Words = Vec<Option<u64>>;
 
 /// Thread blocks by thread, from glibc's lists of stacks.
 fn from_lists(space: &Space, db: &ThreadDb, tids: &FxHashSet<u32>) -> BTreeMap<u32, u64> {
@@ -109,8 +118,7 @@ fn from_stacks(space: &Space, tids: &FxHashSet<u32>) -> BTreeMap<u32, u64> {
     blocks
 }
 
-/// The words before a thread block, the nearest first.
-fn variables(space: &Space, block: u64) -> Vec<Option<u64>> {
+fn variables(space: &Space, block: u64) -> Words {
     let mut words = vec![None; (MAX_TLS_BYTES / 8) as usize];
     let start = block.saturating_sub(MAX_TLS_BYTES);
     for (page, content) in space.pages_of(start & !(PAGE_BYTES - 1)..block) {
@@ -124,10 +132,10 @@ fn variables(space: &Space, block: u64) -> Vec<Option<u64>> {
 }
 
 /// The variable that is an arena, or nothing, in every thread, and an arena in most.
-fn arena_variable(tls: &[(u32, Vec<Option<u64>>)], arenas: &FxHashSet<u64>) -> Option<usize> {
+fn arena_variable(tls: &[Words], arenas: &FxHashSet<u64>) -> Option<usize> {
     let score = |at: usize| {
         let mut n = 0;
-        for (_, words) in tls {
+        for words in tls {
             match words[at] {
                 Some(0) | None => {}
                 Some(word) if arenas.contains(&word) => n += 1,
@@ -141,7 +149,7 @@ fn arena_variable(tls: &[(u32, Vec<Option<u64>>)], arenas: &FxHashSet<u64>) -> O
 
 /// The variable that is a cache in every thread, or nothing: 0, or one and the same place that stands for none (2.43). A
 /// thread that just ends, or that has just begun, has none.
-fn cache_variable(space: &Space, tls: &[(u32, Vec<Option<u64>>)]) -> Option<usize> {
+fn cache_variable(space: &Space, tls: &[Words]) -> Option<usize> {
     let mut known: FxHashMap<u64, bool> = FxHashMap::default();
     let mut is_cache = |word: u64| {
         *known
@@ -150,7 +158,7 @@ fn cache_variable(space: &Space, tls: &[(u32, Vec<Option<u64>>)]) -> Option<usiz
     };
     let mut score = |at: usize| {
         let (mut n, mut none) = (0, 0);
-        for word in tls.iter().filter_map(|(_, words)| words[at]).filter(|&word| word != 0) {
+        for word in tls.iter().filter_map(|words| words[at]).filter(|&word| word != 0) {
             if is_cache(word) {
                 n += 1;
             } else if none == 0 || none == word {

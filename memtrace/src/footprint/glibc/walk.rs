@@ -14,6 +14,7 @@ use std::{
 use super::{
     again::{Again, CHECKPOINT_EVERY},
     chunk_set::ChunkSet,
+    free_pages::FreePages,
     layout::{ALIGN, FLAGS, IS_MMAPPED, MIN_CHUNK, PREV_INUSE},
     lists::CacheKey,
     space::{PAGE_BYTES, Space},
@@ -82,6 +83,8 @@ pub(super) struct State {
     /// The word with the size of the chunk at `at`, if it was read.
     head: Option<u64>,
     tally: Tally,
+    /// How many ranges of free pages had been met.
+    n_free_pages: usize,
 }
 
 enum Step {
@@ -100,6 +103,7 @@ pub(super) struct Walk<'a> {
     window: Window<'a>,
     bounds: Bounds,
     budget: &'a mut Budget,
+    free_pages: &'a mut FreePages,
 }
 
 impl<'a> Walk<'a> {
@@ -108,19 +112,22 @@ impl<'a> Walk<'a> {
         region: &'a Region<'a>,
         marks: &'a Marks<'a>,
         budget: &'a mut Budget,
+        free_pages: &'a mut FreePages,
     ) -> Self {
         let bounds = (region.bounds)();
-        Self { space, region, marks, window: Window::new(space), bounds, budget }
+        Self { space, region, marks, window: Window::new(space), bounds, budget, free_pages }
     }
 
     /// Walks from the first chunk to the end; where it ended, and what there was.
     pub(super) fn run(mut self) -> (u64, Tally) {
         let tally = Tally::beginning_at(self.space.resident, self.region.first);
-        let mut state = State { at: self.region.first, head: None, tally };
+        let n_free_pages = self.free_pages.len();
+        let mut state = State { at: self.region.first, head: None, tally, n_free_pages };
         let mut again = Again::new(state);
         let mut n = 0_u32;
         loop {
             n += 1;
+            self.note_free_pages(&mut state);
             if n.is_multiple_of(CHECKPOINT_EVERY) {
                 again.keep(state);
             }
@@ -129,27 +136,41 @@ impl<'a> Walk<'a> {
             }
             match self.step(&mut state) {
                 Step::Next => {}
-                Step::Done => return (state.at, state.tally),
+                Step::Done => return self.ended(state),
                 Step::Foreign => {
                     let next = self.next_chain(state.at);
                     if !self.pass_over(&mut state, next, Class::Foreign) {
-                        return (state.at, state.tally);
+                        return self.ended(state);
                     }
                     again = Again::new(state);
                 }
                 Step::Bad if self.may_try_again(&mut again, &state) => {
                     state = again.back();
+                    self.free_pages.cut(state.n_free_pages);
                     self.refresh();
                 }
                 Step::Bad => {
                     self.budget.n_skips += 1;
                     let next = self.next_chain(state.at + ALIGN);
                     if !self.pass_over(&mut state, next, Class::Unknown) {
-                        return (state.at, state.tally);
+                        return self.ended(state);
                     }
                     again = Again::new(state);
                 }
             }
+        }
+    }
+
+    fn ended(mut self, mut state: State) -> (u64, Tally) {
+        self.note_free_pages(&mut state);
+        (state.at, state.tally)
+    }
+
+    #[inline]
+    fn note_free_pages(&mut self, state: &mut State) {
+        if let Some(range) = state.tally.take_free_pages() {
+            self.free_pages.add(range);
+            state.n_free_pages = self.free_pages.len();
         }
     }
 

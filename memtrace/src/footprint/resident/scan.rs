@@ -5,7 +5,7 @@
 
 use std::{fs::File, io, ops::Range, os::fd::AsRawFd};
 
-use super::{Found, Kind, PAGE_BYTES, Run};
+use super::{Found, Kind, PAGE_BYTES, Run, rest::Rest};
 
 /// `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: libc::Ioctl = 0xc060_6610_u32 as libc::Ioctl;
@@ -57,7 +57,7 @@ pub(super) fn is_known(file: &File) -> bool {
 }
 
 /// What is resident in `ranges`.
-pub(super) fn read(file: &File, ranges: &[Range<u64>]) -> io::Result<Found> {
+pub(super) fn read(file: &File, ranges: &[Range<u64>], rest: &Rest) -> io::Result<Found> {
     let mut found = Found::default();
     let mut regions = vec![PageRegion::default(); MAX_REGIONS];
     // Kernels before 6.15 know no guards, and refuse the word.
@@ -67,6 +67,7 @@ pub(super) fn read(file: &File, ranges: &[Range<u64>]) -> io::Result<Found> {
         let mut start = range.start;
         while start < range.end {
             let (n, walk_end) = call(file, &(start..range.end), unwanted, &mut regions)?;
+            rest.if_due();
             regions[..n].iter().for_each(|region| add(&mut found, region));
             let n_pages: u64 =
                 regions[..n].iter().map(|region| (region.end - region.start) / PAGE_BYTES).sum();

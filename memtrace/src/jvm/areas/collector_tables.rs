@@ -3,7 +3,8 @@
 //! The tables of the VM name few of them. But the collector's objects point at all of them: from the heap and the barrier
 //! set on, objects are looked through for a first address with an end or a size behind it, as `VirtualSpace`,
 //! `ReservedSpace` and `MemRegion` have them, and for the members of a mark bitmap. Such a pair counts only if all of it
-//! lies in memory that was reserved in one piece.
+//! lies in memory that was reserved in one piece. What covers the heap and is no part of these objects, as Parallel's mark
+//! bitmap, is a variable of libjvm's that begins with where the heap begins.
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -13,8 +14,9 @@ use super::{
     fields::Fields,
     heap::{Collector, Heap},
     runs::Runs,
+    shenandoah,
 };
-use crate::target::maps::Mapping;
+use crate::{jvm::library::Library, target::maps::Mapping};
 
 const PAGE_BYTES: u64 = 4096;
 /// Objects that are looked through, addresses that may be one, how far from the first ones, and bytes of the first ones and the others.
@@ -23,17 +25,46 @@ const MAX_SEEN: usize = 16_384;
 const MAX_DEPTH: u8 = 2;
 const FIRST_BYTES: usize = 4096;
 const OTHER_BYTES: usize = 1024;
+/// Bytes of a variable that begins with the heap's first address, how many of them, and bytes of libjvm's variables.
+const VARIABLE_BYTES: usize = 128;
+const MAX_VARIABLES: usize = 64;
+const MAX_DATA_BYTES: u64 = 16 << 20;
 /// JDK 11's mark stack lies here (`ZMarkStackSpaceStart`, share/gc/z/zGlobals_linux_x86.hpp): 32 MiB of it are touched.
 const Z_MARK_STACK: u64 = 0x1500_0000_0000;
 
 /// Where they are.
-pub(super) fn ranges(fields: Fields<'_>, maps: &[Mapping], heap: Option<&Heap>) -> Vec<Range<u64>> {
+pub(super) fn ranges(
+    fields: Fields<'_>,
+    library: &Library,
+    maps: &[Mapping],
+    heap: Option<&Heap>,
+) -> Vec<Range<u64>> {
     let barrier_set = fields.global(&["BarrierSet::_barrier_set", "BarrierSet::_bs"]).unwrap_or(0);
-    let mut found: Vec<Range<u64>> = card_table(fields, barrier_set).into_iter().collect();
+    let runs = Runs::reserved(maps);
+    // Not each barrier set has a card table: then there is anything.
+    let card_table = card_table(fields, barrier_set)
+        .filter(|table| runs.at(table.start).is_some_and(|run| table.end <= run.end));
+    let mut found: Vec<Range<u64>> = card_table.into_iter().collect();
     let Some(heap) = heap else { return found };
-    let search = Search { fields, runs: Runs::reserved(maps), heap: heap.reserved.clone() };
+    let search = Search { fields, runs, heap: heap.reserved.clone() };
     let collected = fields.global(&["Universe::_collectedHeap"]).unwrap_or(0);
-    found.extend(search.from([collected, barrier_set]));
+    let object = |object| Object { object, len: FIRST_BYTES, depth: 0 };
+    let variables = search.variables(library.data());
+    let variable =
+        |object| Object { object, len: VARIABLE_BYTES, depth: MAX_DEPTH.saturating_sub(1) };
+    let first = [collected, barrier_set].map(object);
+    found.extend(search.from(first.into_iter().chain(variables.into_iter().map(variable))));
+    if heap.collector == Collector::Shenandoah {
+        let table = shenandoah::region_table(fields, collected);
+        let in_run = |table: &Range<u64>| {
+            search.runs.at(table.start).is_some_and(|run| table.end <= run.end)
+        };
+        found.extend(
+            table.filter(in_run).map(|table| {
+                table.start & !(PAGE_BYTES - 1)..table.end.next_multiple_of(PAGE_BYTES)
+            }),
+        );
+    }
     if heap.collector == Collector::Z {
         found.extend(search.runs.at(Z_MARK_STACK).cloned());
     }
@@ -48,6 +79,14 @@ fn card_table(fields: Fields<'_>, barrier_set: u64) -> Option<Range<u64>> {
     (start != 0).then(|| Some(start..start.checked_add(size)?))?
 }
 
+/// Where something is that is looked through.
+#[derive(Clone, Copy, Debug)]
+struct Object {
+    object: u64,
+    len: usize,
+    depth: u8,
+}
+
 struct Search<'a> {
     fields: Fields<'a>,
     runs: Runs,
@@ -55,23 +94,42 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn from(&self, first: [u64; 2]) -> Vec<Range<u64>> {
-        let mut waiting: VecDeque<(u64, u8)> =
-            first.into_iter().map(|object| (object, 0)).collect();
+    /// The addresses in `data` that hold the heap's first address.
+    fn variables(&self, data: &[(u64, u64)]) -> Vec<u64> {
+        let pages = data.iter().flat_map(|&(start, end)| {
+            (start & !(PAGE_BYTES - 1)..end).step_by(PAGE_BYTES as usize)
+        });
+        let start = self.heap.start;
+        let holds_start = |page: u64| {
+            // A page that was never written holds nothing.
+            let words = self.fields.words(page, PAGE_BYTES as usize / 8).unwrap_or_default();
+            let places = (page..).step_by(8).zip(words);
+            places.filter(move |&(_, word)| word == start && start != 0).map(|(place, _)| place)
+        };
+        pages
+            .take((MAX_DATA_BYTES / PAGE_BYTES) as usize)
+            .flat_map(holds_start)
+            .take(MAX_VARIABLES)
+            .collect()
+    }
+
+    fn from(&self, first: impl Iterator<Item = Object>) -> Vec<Range<u64>> {
+        let mut waiting: VecDeque<Object> = first.collect();
         let (mut seen, mut found) = (FxHashSet::default(), Vec::new());
         let mut n_read = 0;
         while n_read < MAX_OBJECTS
             && seen.len() < MAX_SEEN
-            && let Some((object, depth)) = waiting.pop_front()
+            && let Some(Object { object, len, depth }) = waiting.pop_front()
         {
             if object < PAGE_BYTES || object % 8 != 0 || object >> 47 != 0 || !seen.insert(object) {
                 continue;
             }
-            let words = self.words(object, if depth == 0 { FIRST_BYTES } else { OTHER_BYTES });
+            let words = self.words(object, len);
             n_read += usize::from(!words.is_empty());
             found.extend(self.tables_in(&words));
             if depth < MAX_DEPTH {
-                waiting.extend(words.into_iter().map(|word| (word, depth + 1)));
+                let next = |object| Object { object, len: OTHER_BYTES, depth: depth + 1 };
+                waiting.extend(words.into_iter().map(next));
             }
         }
         found
@@ -92,7 +150,10 @@ impl Search<'_> {
 
     fn tables_in(&self, words: &[u64]) -> Vec<Range<u64>> {
         let pairs = words.windows(2).filter_map(|pair| self.table(pair[0], pair[1]));
-        let bitmaps = words.windows(5).filter_map(|words| self.bitmap(words));
+        let bitmaps = words.windows(5).filter_map(|words| {
+            let &[a, b, c, d, e] = words else { return None };
+            self.bitmap([a, b, d, e]).or_else(|| self.bitmap([a, b, c, d]))
+        });
         pairs.chain(bitmaps).collect()
     }
 
@@ -119,9 +180,10 @@ impl Search<'_> {
         self.is_part_of_heap(bytes).then(|| in_run(start.checked_add(bytes)?))?
     }
 
-    /// `MarkBitMap { MemRegion _covered; int _shifter; BitMapView { bm_word_t* _map; idx_t _size; } }`.
-    fn bitmap(&self, words: &[u64]) -> Option<Range<u64>> {
-        let &[heap, heap_words, _shift, map, n_bits] = words else { return None };
+    /// `MarkBitMap { MemRegion _covered; int _shifter; BitMapView { bm_word_t* _map; idx_t _size; } }`, in Shenandoah's
+    /// without what stands between.
+    fn bitmap(&self, words: [u64; 4]) -> Option<Range<u64>> {
+        let [heap, heap_words, map, n_bits] = words;
         let covers = self.heap.start != 0
             && heap == self.heap.start
             && heap_words == (self.heap.end - self.heap.start) / 8;

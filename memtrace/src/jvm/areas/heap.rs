@@ -87,7 +87,8 @@ pub(super) fn add(fields: Fields<'_>, collector: Collector, maps: &[Mapping], ar
         areas.heap = Some(Heap {
             collector,
             reserved: 0..0,
-            committed_bytes: capacity.unwrap_or(0),
+            // JDK 11 does not tell: what is mapped of the file is what it has.
+            committed_bytes: capacity.unwrap_or_else(|| mapped_once(maps)),
             used_bytes: used,
         });
         return;
@@ -105,6 +106,8 @@ pub(super) fn add(fields: Fields<'_>, collector: Collector, maps: &[Mapping], ar
     let used = used.map(|parts| apart(parts, &reserved));
     let used_bytes =
         used.as_ref().map(|parts| parts.iter().map(|part| part.end - part.start).sum());
+    // JDK 11's Shenandoah tells how much it is, not where.
+    let used_bytes = used_bytes.or_else(|| shenandoah::used_bytes(fields, object, &reserved));
     let committed = maps.iter().filter(|mapping| mapping.access);
     let committed =
         committed.filter_map(|mapping| overlap(&(mapping.start..mapping.end), &reserved));
@@ -123,6 +126,13 @@ pub(super) fn add(fields: Fields<'_>, collector: Collector, maps: &[Mapping], ar
         }
     }
     areas.heap = Some(Heap { collector, reserved, committed_bytes, used_bytes });
+}
+
+/// Bytes of the file that ZGC keeps its heap in which some view shows.
+fn mapped_once(maps: &[Mapping]) -> u64 {
+    let views = maps.iter().filter(|mapping| is_z_heap(mapping) && mapping.access);
+    let parts = views.map(|view| view.offset..view.offset.saturating_add(view.size_bytes()));
+    apart(parts.collect(), &(0..u64::MAX)).iter().map(|part| part.end - part.start).sum()
 }
 
 /// `CollectedHeap::_reserved`, a `MemRegion`.
@@ -156,6 +166,17 @@ fn apart(mut parts: Vec<Range<u64>>, reserved: &Range<u64>) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What three views show of a file counts once; what is no view, or has no access, does not count.
+    #[test]
+    fn views_of_a_file() {
+        let maps = crate::target::maps::parse(
+            b"10000-30000 rw-s 0 00:01 7 /memfd:java_heap (deleted)\n40000-50000 rw-s 10000 00:01 7 /memfd:java_heap (deleted)\n\
+              60000-70000 rw-s 80000 00:01 7 /memfd:java_heap (deleted)\n70000-80000 ---s 90000 00:01 7 /memfd:java_heap (deleted)\n\
+              80000-90000 rw-s 0 00:01 8 /memfd:x (deleted)\n",
+        );
+        assert_eq!(mapped_once(&maps), 0x30000);
+    }
 
     /// Whatever regions a JVM claims, no byte counts twice or outside of the heap.
     #[test]

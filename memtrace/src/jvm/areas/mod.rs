@@ -100,7 +100,7 @@ impl Vm {
         areas.add_found("threads", AreaKind::ThreadStacks, stacks::ranges(fields, &self.threads));
         metaspace::add(fields, &self.library, maps, &mut areas);
         areas.add(AreaKind::Other, other(fields));
-        let tables = collector_tables::ranges(fields, maps, areas.heap.as_ref());
+        let tables = collector_tables::ranges(fields, &self.library, maps, areas.heap.as_ref());
         areas.add(AreaKind::Gc, tables);
         areas
     }

@@ -7,15 +7,12 @@ const MAX_NODES: u64 = 1024;
 
 /// Used bytes, and bytes that the heap has of the kernel; `None` where this JVM does not tell.
 pub(super) fn used_and_capacity(fields: Fields<'_>, collected: u64) -> (Option<u64>, Option<u64>) {
-    // The generational one and, on JDK 21, the other one, whose names begin with X.
-    let heap = |names: &[&str]| fields.place(collected, names);
-    if let Some(heap) = heap(&["ZCollectedHeap::_heap"])
-        && let Some(found) = of_allocator(fields, heap, 'Z')
-    {
-        return found;
-    }
-    let found = heap(&["XCollectedHeap::_heap"]).and_then(|heap| of_allocator(fields, heap, 'X'));
-    found.unwrap_or_default()
+    // JDK 21 has two: one with generations, and one without, whose names begin with X. What is in use has set itself up.
+    let is_x = fields.global(&["XGlobalsForVMStructs::_instance_p"]).is_some_and(|it| it != 0);
+    let (kind, field) =
+        if is_x { ('X', "XCollectedHeap::_heap") } else { ('Z', "ZCollectedHeap::_heap") };
+    let heap = fields.place(collected, &[field]);
+    heap.and_then(|heap| of_allocator(fields, heap, kind)).unwrap_or_default()
 }
 
 fn of_allocator(fields: Fields<'_>, heap: u64, kind: char) -> Option<(Option<u64>, Option<u64>)> {

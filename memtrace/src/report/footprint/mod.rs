@@ -3,6 +3,7 @@
 //! In: a footprint, or two of them. Out: text for people; for programs, in [`json`](super::json), everything.
 
 mod changes;
+mod contents;
 mod words;
 
 use std::io::{self, Write};
@@ -118,6 +119,10 @@ pub(super) fn beside(footprint: &Footprint, n_arenas: usize) -> Vec<String> {
         let arenas = if n_arenas > 0 { arenas(&malloc.arenas, n_arenas) } else { Vec::new() };
         arenas.into_iter().for_each(|(label, text)| labeled(&label, text));
     }
+    if let Some(contents) = &footprint.contents {
+        let found = contents::lines(contents);
+        found.into_iter().for_each(|(label, text)| labeled(label, text));
+    }
     if footprint.hugetlb_bytes > 0 {
         let huge = units::bytes(footprint.hugetlb_bytes);
         labeled("huge pages", format!("{huge} from the pool (hugetlb), no part of RSS"));
@@ -212,7 +217,7 @@ mod tests {
             live_bytes: 1 << 20,
             returnable_bytes: 2 << 20,
             kept_bytes: 0,
-            pinned_by: Vec::new(),
+            ..Arena::default()
         };
         let footprint = Footprint {
             rss_bytes: 100 << 20,

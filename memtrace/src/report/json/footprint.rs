@@ -39,6 +39,8 @@ pub(super) struct Footprint<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     malloc: Option<Malloc>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    contents: Option<Contents<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<Container<'r>>,
     notes: &'r [String],
 }
@@ -87,6 +89,23 @@ struct Pin {
     bytes: u64,
 }
 
+/// What lies in free pages.
+#[derive(Serialize)]
+struct Contents<'r> {
+    pages: u64,
+    looked_at_pages: u64,
+    kinds: Vec<Content<'r>>,
+}
+
+#[derive(Serialize)]
+struct Content<'r> {
+    kind: &'static str,
+    looked_at_pages: u64,
+    /// Of all pages, if those that were looked at are like all.
+    bytes: u64,
+    samples: &'r [String],
+}
+
 #[derive(Serialize)]
 struct Container<'r> {
     version: u8,
@@ -118,6 +137,7 @@ impl<'r> Footprint<'r> {
                 resident_bytes: heap.resident_bytes,
             }),
             malloc: it.malloc.as_ref().map(Malloc::of),
+            contents: it.contents.as_ref().map(Contents::of),
             container: it.container.as_ref().map(|container| Container {
                 version: container.version,
                 limit_bytes: container.limit_bytes,
@@ -125,6 +145,22 @@ impl<'r> Footprint<'r> {
                 parts: container.parts.iter().map(|(name, bytes)| (&**name, *bytes)).collect(),
             }),
             notes: &it.notes,
+        }
+    }
+}
+
+impl<'r> Contents<'r> {
+    fn of(contents: &'r footprint::Contents) -> Self {
+        let content = |content: &'r footprint::Content| Content {
+            kind: content.kind.name(),
+            looked_at_pages: content.n_pages,
+            bytes: contents.bytes(content),
+            samples: &content.samples,
+        };
+        Self {
+            pages: contents.n_pages,
+            looked_at_pages: contents.n_looked_at,
+            kinds: contents.kinds.iter().map(content).collect(),
         }
     }
 }
@@ -281,7 +317,7 @@ mod tests {
         let mut document = Vec::new();
         write_footprint(&now(7), &mut document).unwrap();
         let value: serde_json::Value = serde_json::from_slice(&document).unwrap();
-        for key in ["kernel_rss_bytes", "java_heap", "malloc", "container"] {
+        for key in ["kernel_rss_bytes", "java_heap", "malloc", "contents", "container"] {
             assert!(value["footprint"].get(key).is_none(), "{key}");
         }
         assert_eq!(value["footprint"]["rows"][0]["swap_bytes"], 1);

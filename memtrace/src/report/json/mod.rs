@@ -6,6 +6,7 @@
 mod blocks;
 mod footprint;
 mod layout;
+mod retained;
 mod shape;
 mod threads;
 

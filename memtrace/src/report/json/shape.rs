@@ -8,10 +8,10 @@ use serde::{Serialize, Serializer};
 use super::super::{
     ending, escape, names,
     room::{LEFT_OUT, Room},
-    units,
+    rows, units,
 };
 use super::blocks::{Blocks, BlocksOfStack, BlocksOfThread, Trends};
-use super::footprint::Footprint;
+use super::{footprint::Footprint, retained::Retained};
 use crate::{
     footprint,
     ledger::{EndedBy, Metric, Sample, StackRow, ThreadRow},
@@ -35,6 +35,8 @@ pub(super) struct Report<'r> {
     first_footprint: Option<Footprint<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     footprint: Option<Footprint<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retained: Option<Retained>,
     notes: &'r [String],
     threads: Vec<Thread<'r>>,
     #[serde(serialize_with = "stacks")]
@@ -170,6 +172,7 @@ impl<'r> Report<'r> {
             }),
             first_footprint: recording.first_footprint.as_ref().map(footprint),
             footprint: recording.footprint.as_ref().map(footprint),
+            retained: Retained::of(recording),
             notes: &recording.notes,
             threads: threads(recording),
             stacks: recording,
@@ -292,7 +295,7 @@ fn events(recording: &Recording) -> Vec<(&'static str, u64)> {
 fn stacks<S: Serializer>(recording: &&Recording, serializer: S) -> Result<S::Ok, S::Error> {
     let recording = *recording;
     let rows_of =
-        |metric| recording.ledger.by_stack(metric).into_iter().map(move |row| (metric, row));
+        |metric| rows::by_stack(recording, metric).into_iter().map(move |row| (metric, row));
     let rows = Metric::ALL.into_iter().flat_map(rows_of);
     let mut room = Room::new(Room::DEFAULT_BYTES);
     let trends = Trends::of(recording);

@@ -91,7 +91,7 @@ mod tests {
         let pinned_by =
             [80 << 8, 0x77, 1 << 20].map(|address| Pin { heap: 1 << 26, address, bytes: 48 });
         let arena = Arena { pinned_by: pinned_by.to_vec(), ..Arena::default() };
-        Record::Footprint(Footprint {
+        Record::Footprint(Box::new(Footprint {
             time_ns,
             rss_bytes: mib.iter().sum::<u64>() << 20,
             rows: kinds.map(row).to_vec(),
@@ -108,7 +108,7 @@ mod tests {
             }),
             notes: vec!["told\x1b[2J".into()],
             ..Footprint::default()
-        })
+        }))
     }
 
     fn printed(recording: &Recording) -> String {

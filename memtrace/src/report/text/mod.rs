@@ -6,12 +6,13 @@
 
 mod blocks;
 mod footprint;
+mod retained;
 mod stacks;
 mod threads;
 
 use memtrace_common::Kind;
 
-use super::{ending, escape, loss, names, units};
+use super::{ending, escape, loss, names, rows, units};
 use crate::{
     ledger::Metric,
     trace::{Recording, StackCounts},
@@ -33,6 +34,7 @@ pub fn text_by(recording: &Recording, metric: Metric, colors: bool) -> String {
     what(recording, &mut screen);
     how_much(recording, &mut screen);
     footprint::section(recording, &mut screen);
+    retained::section(recording, &mut screen);
     threads::table(recording, &mut screen);
     threads::ended_by(recording, &mut screen);
     blocks::section(recording, &mut screen);
@@ -160,6 +162,7 @@ fn how_sure(recording: &Recording, screen: &mut Screen) {
     screen.heading("Recorded");
     let calls: Vec<_> = Kind::ALL
         .iter()
+        .filter(|kind| kind.is_call())
         .map(|&kind| (kind.name(), recording.ledger.n(kind)))
         .filter(|&(_, n)| n > 0)
         .filter_map(|(name, n)| Some(format!("{} {}", units::count(n), name?)))

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Screen, names, units};
+use super::{Screen, names, rows, units};
 use crate::{
     ledger::{Metric, StackRow, Unit},
     stacks::{Frame, StackId},
@@ -34,10 +34,10 @@ const NAME: usize = 40;
 
 /// The stacks with the largest values, each with its frames: the innermost first, an arrow from each to the one it calls.
 pub(super) fn list(recording: &Recording, metric: Metric, screen: &mut Screen) {
-    let rows = recording.ledger.by_stack(metric);
-    if metric.is_malloc() && recording.malloc.is_none() && rows.is_empty() {
+    let rows = rows::by_stack(recording, metric);
+    if let Some(why) = rows::not_measured(recording, metric).filter(|_| rows.is_empty()) {
         screen.heading(&format!("Stacks by {}", names::counted(metric)));
-        screen.line("  not measured: calls of malloc were not traced");
+        screen.line(&format!("  {why}"));
     }
     if rows.is_empty() {
         return;
@@ -64,7 +64,7 @@ pub(super) fn frames_of(recording: &Recording, stack: StackId, screen: &mut Scre
 
 fn about(recording: &Recording, metric: Metric, row: &StackRow) -> String {
     let mut text = value(metric, row.value);
-    if let Some(share) = units::share(row.value, recording.ledger.sum(metric)) {
+    if let Some(share) = units::share(row.value, rows::sum(recording, metric)) {
         text.push_str(&format!(" ({share})"));
     }
     if metric.unit() == Unit::Bytes {

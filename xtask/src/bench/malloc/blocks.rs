@@ -3,8 +3,13 @@
 //! In: a bed and a number. Out: memtrace's RSS. The program asks for so many small blocks, from 256 stacks, and gives none
 //! back; it does so at a rate that memtrace keeps up with.
 
-use super::program::{Program, number};
-use crate::bench::{Bed, grouped, said::Said, table::bar, tool::Tool};
+use crate::bench::{
+    Bed, grouped,
+    program::{Program, number},
+    said::Said,
+    table::bar,
+    tool::Tool,
+};
 
 /// Bytes, of 10 million blocks.
 const BAR: f64 = 600e6;

@@ -4,7 +4,6 @@
 //! calls a second can be traced without a loss ([`rate`]), and how much memory it takes to know many blocks ([`blocks`]).
 
 mod blocks;
-mod program;
 mod rate;
 mod tight_loop;
 

@@ -4,8 +4,13 @@
 //! frames, on two threads, and paces itself; memtrace runs beside it on the same processors, as it would for a user.
 //! A rate holds if nothing was lost, no stack was left out, and memtrace's sums equal the program's.
 
-use super::program::{Program, number};
-use crate::bench::{Bed, grouped, quiet, said::Said, tool::Tool};
+use crate::bench::{
+    Bed, grouped,
+    program::{Program, number},
+    quiet,
+    said::Said,
+    tool::Tool,
+};
 
 /// Calls a second.
 const BAR: u64 = 300_000;

@@ -12,9 +12,10 @@ use std::{fs::File, io::Write};
 use anyhow::Context;
 use serde_json::json;
 
-use super::program::{Program, number};
 use crate::bench::{
-    Bed, grouped, quiet,
+    Bed, grouped,
+    program::{Program, number},
+    quiet,
     said::Said,
     statistics::{Estimate, median},
     table::bar,

@@ -1,8 +1,12 @@
-//! The programs in C that call the allocator.
+//! The programs in C that are measured.
 //!
 //! In: a source. Out: a compiled program, and what it writes down of its run.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context;
 use serde_json::Value;
@@ -28,6 +32,11 @@ impl Program {
         let options = ["-O2", "-g", "-fno-builtin", "-fno-omit-frame-pointer", "-pthread", "-o"];
         run::run(Command::new("cc").args(options).arg(&binary).arg(&file))?;
         Ok(Self { binary, figures: bed.folder.join(format!("{name}.json")) })
+    }
+
+    /// Where it is.
+    pub(super) fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// The program with its arguments behind the name of the file for its figures.
