@@ -129,7 +129,8 @@ impl Kernel {
         let mut qemu = Command::new("qemu-system-x86_64");
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         qemu.args(["-monitor", "none", "-M", "q35", "-cpu", "max,la57=off", "-smp", "2"]);
-        qemu.args(["-accel", "tcg,thread=multi,tb-size=512", "-m", MEMORY]);
+        // One thread for both processors: with one each, a processor may run into a kernel's code while another changes it.
+        qemu.args(["-accel", "tcg,thread=single,tb-size=512", "-m", MEMORY]);
         qemu.arg("-kernel").arg(self.folder.join("vmlinuz"));
         qemu.arg("-initrd").arg(folder.join("initrd")).args(["-append", &self.command_line]);
         qemu.arg("-serial").arg(of("file:", "console"));
