@@ -2,13 +2,15 @@
 
 use aya_ebpf::helpers::generated::{bpf_ringbuf_output, bpf_ringbuf_query};
 use memtrace_common::{
-    Counter, EventHeader, Kind, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, STACK_CLASSES, ShortEvent,
+    Counter, EventHeader, Kind, MAX_MENDS, MAX_STACK_BYTES, Mend, Regs, SHADOW_BYTES,
+    STACK_CLASSES, ShortEvent,
 };
 
 use crate::{
     copy::copy_stack,
     counters::{count, is_behind, set_behind},
     maps::{EVENTS, WAKE_AT_BYTES},
+    opaque::opaque,
     shadow::{self, Compared},
     task::{self, Ids},
     threads::Thread,
@@ -21,6 +23,9 @@ const BPF_RB_AVAIL_DATA: u64 = 0;
 /// How full the ring buffer is when user space is behind, and when it has caught up, in sixteenths: it is woken at one.
 const BEHIND_AT: u64 = 12;
 const CAUGHT_UP_AT: u64 = 8;
+
+/// A header, and all of a stack that has a shadow.
+const MAX_CHANGE_BYTES: u64 = (size_of::<EventHeader>() + SHADOW_BYTES) as u64;
 
 /// When user space hears of an event.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,11 +155,17 @@ fn send_change(event: &Event<'_>, compared: &Compared, wake: Wake) -> bool {
     header.stack_bytes = compared.n_changed as u32;
     header.shadow = compared.number;
     header.version = compared.version;
-    let n = size_of::<EventHeader>() as u64 + compared.n_changed;
+    let flags = wake_flag(event.what, wake);
+    // Checked once more right before its use, of which it is the size: from further away, and in other registers, the
+    // verifier of Linux 6.1 does not know any more that it was.
+    let n = opaque(size_of::<EventHeader>() as u64 + compared.n_changed);
+    if n > MAX_CHANGE_BYTES {
+        return false;
+    }
     // SAFETY: the stack lies behind the header, and there is as much of it.
     let result = unsafe {
         let events = (&raw const EVENTS).cast_mut().cast();
-        bpf_ringbuf_output(events, compared.header.cast(), n, wake_flag(event.what, wake))
+        bpf_ringbuf_output(events, compared.header.cast(), n, flags)
     };
     if result != 0 {
         count(Counter::RING_FULL);

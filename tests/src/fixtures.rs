@@ -129,6 +129,7 @@ const FIXTURES: &[Fixture] = &[
         &[],
     ),
     fixture("own_malloc.so", "own_malloc", ALLOCATOR, &[]),
+    fixture("kernel_init", "kernel_init", &["-static"], &[]),
 ];
 
 /// The source of the fixture `heap_shapes`, to be built with another C library.
@@ -249,6 +250,10 @@ pub(crate) fn cached(
     let cache = target_dir().join("fixtures");
     let folder = cache.join(format!("{:016x}", hasher.finish()));
     let output = folder.join(name);
+    // On another kernel the folder is there, and nobody may write to it.
+    if output.exists() {
+        return output;
+    }
     fs::create_dir_all(&folder).expect("the target directory is writable");
     let _lock = Lock::exclusive(&folder.join("lock"));
     if !output.exists() {

@@ -15,6 +15,7 @@ pub mod footprint;
 pub mod gdb;
 pub mod host;
 pub mod java;
+pub mod kernel;
 pub mod maps;
 pub mod memtrace;
 pub mod nmt;

@@ -24,7 +24,9 @@ impl Lock {
     }
 
     fn take(path: &Path, how: libc::c_int) -> Self {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+        // Where the file is there already it need not be writable: it is not on another kernel.
+        let file = File::open(path)
+            .or_else(|_| OpenOptions::new().create(true).truncate(false).write(true).open(path));
         let file = file.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         // SAFETY: flock takes a descriptor, which `file` keeps open, and touches no memory.
         let result = unsafe { libc::flock(file.as_raw_fd(), how) };

@@ -98,8 +98,9 @@ fn sparse() {
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
     let page_by_page = Footprint::told(&outcome);
     page_by_page.assert_adds_up("sparse, page by page");
-    // Two of its three pages are beyond what is looked at.
-    assert_eq!(page_by_page.rss(), rss - 2 * 4096, "{}", page_by_page.0);
+    // Two of its three pages are beyond what is looked at: they are counted, without a place.
+    assert_eq!(page_by_page.rss(), rss, "{}", page_by_page.0);
+    assert!(page_by_page.row("unexplained") >= 2 * 4096, "{}", page_by_page.0);
     assert!(page_by_page.notes().contains("too large to be looked at"), "{}", page_by_page.0);
 }
 

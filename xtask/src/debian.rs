@@ -13,8 +13,9 @@ use anyhow::Context;
 
 use crate::run;
 
-/// Where Debian is if apt does not say.
-const DEBIAN: &str = "http://deb.debian.org/debian";
+/// Debian's archives, as they call themselves, and where each is if apt does not say.
+const DEBIAN: (&str, &str) = ("Debian Debian", "http://deb.debian.org/debian");
+const SECURITY: (&str, &str) = ("Debian Debian-Security", "http://deb.debian.org/debian-security");
 
 /// Makes `folder` unless it is there; one that was made in part only is not.
 pub(crate) fn once(
@@ -46,13 +47,15 @@ pub(crate) struct Apt(PathBuf);
 impl Apt {
     /// One that knows the packages of `suites` and keeps its state in `folder`.
     pub(crate) fn new(folder: PathBuf, suites: &[&str]) -> anyhow::Result<Self> {
-        for state in ["state/lists/partial", "cache/archives/partial"] {
+        for state in ["state/lists/partial", "cache/archives/partial", "none"] {
             fs::create_dir_all(folder.join(state))?;
         }
         fs::write(folder.join("status"), "")?;
         let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let mirror = mirror();
-        let source = |suite: &&str| format!("deb [signed-by={key}] {mirror} {suite} main\n");
+        let source = |suite: &&str| {
+            let archive = if suite.ends_with("-security") { SECURITY } else { DEBIAN };
+            format!("deb [signed-by={key}] {} {suite} main\n", mirror(archive))
+        };
         fs::write(folder.join("sources.list"), suites.iter().map(source).collect::<String>())?;
         let apt = Self(folder);
         run::run(apt.get().arg("update"))?;
@@ -61,7 +64,13 @@ impl Apt {
 
     /// apt-get, which knows of no installed package.
     pub(crate) fn get(&self) -> Command {
-        apt_get(&self.0)
+        apt("apt-get", &self.0)
+    }
+
+    /// The names of the packages that begin with `begin`.
+    pub(crate) fn names(&self, begin: &str) -> anyhow::Result<Vec<String>> {
+        let names = run::output(apt("apt-cache", &self.0).args(["pkgnames", begin]))?;
+        Ok(names.lines().map(str::to_owned).collect())
     }
 
     /// What was downloaded.
@@ -81,9 +90,9 @@ impl Apt {
     }
 }
 
-/// apt-get with its state in `apt`: it knows of no installed package, and changes nothing of the machine's.
-fn apt_get(apt: &Path) -> Command {
-    let mut command = Command::new("apt-get");
+/// A `program` of apt's with its state in `apt`: it knows of no installed package, and changes nothing of the machine's.
+fn apt(program: &str, apt: &Path) -> Command {
+    let mut command = Command::new(program);
     command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
     for (option, path) in [
         ("Dir::Etc::SourceList", "sources.list"),
@@ -104,13 +113,13 @@ fn apt_get(apt: &Path) -> Command {
     command
 }
 
-/// Where this machine gets Debian from.
-fn mirror() -> String {
+/// Where this machine gets an archive from.
+fn mirror((name, known): (&str, &str)) -> String {
     let mut command = Command::new("apt-get");
     command.args(["indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"]);
     let targets = run::output(&mut command).unwrap_or_default();
-    let mirror = targets.lines().find_map(|line| line.strip_prefix("Debian Debian "));
-    mirror.unwrap_or(DEBIAN).to_owned()
+    let mirror = targets.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    mirror.unwrap_or(known).to_owned()
 }
 
 #[cfg(test)]
@@ -137,7 +146,7 @@ mod tests {
     /// apt is told of no file outside of its own folder.
     #[test]
     fn apt_keeps_to_itself() {
-        let command = apt_get(Path::new("/somewhere/apt"));
+        let command = apt("apt-get", Path::new("/somewhere/apt"));
         let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy()).collect();
         let dirs: Vec<_> = args.iter().filter(|arg| arg.starts_with("Dir::")).collect();
         assert!(dirs.len() >= 7, "{args:?}");

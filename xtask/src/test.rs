@@ -9,7 +9,7 @@ use std::{env, fs, path::Path, process::Command};
 use anyhow::{Context, bail};
 
 use crate::{
-    demo, glibcs, jdks, lint,
+    demo, glibcs, jdks, kernels, lint,
     needs::Part,
     repository::Repository,
     run,
@@ -22,10 +22,13 @@ use crate::{
 const MUST_RUN: &[&str] =
     &["bad_input::no_permission", "threads::java_names_from_a_file", "bad_input::kernel_thread"];
 
+/// The kernel beside the machine's own that is tested on without `--all`: it lacks all that makes probes cheaper.
+const ORDINARY_KERNEL: &str = "6.1";
+
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Run the heavy matrices too, on JDKs from 8 to 26 and glibcs from 2.31 that are fetched for it
+    /// Run the heavy matrices too, on JDKs from 8 to 26, glibcs from 2.31 and kernels from 6.1 that are fetched for it
     #[arg(long)]
     all: bool,
 
@@ -54,22 +57,22 @@ pub(crate) fn run(
     let demo_jar = demo::build(repository)?;
 
     let record = repository.target.join("skipped-tests");
-    fs::write(&record, "").with_context(|| format!("failed to empty {}", record.display()))?;
     let mut tests = test_command(repository, options);
     tests.env("MEMTRACE", repository.memtrace()).env("MEMTRACE_DEMO_JAR", demo_jar);
     tests.env("MEMTRACE_SKIPPED", &record);
+    let versions: &[&str] = if options.all { &[] } else { &[ORDINARY_KERNEL] };
+    let kernels = kernels::fetch(repository, policy, versions)?;
+    tests.env("MEMTRACE_TEST_KERNELS", env::join_paths(&kernels.folders)?);
+    let mut missing = lines_of_missing("every test on", &kernels.missing);
     if options.all {
         let jdks = jdks::fetch(repository, policy)?;
-        let missing =
-            jdks.missing.iter().map(|(name, why)| format!("every JVM test on {name}: {why}\n"));
+        missing += &lines_of_missing("every JVM test on", &jdks.missing);
         let glibcs = glibcs::fetch(repository)?;
-        let missing = missing
-            .chain(glibcs.missing.iter().map(|(name, why)| format!("heaps of {name}: {why}\n")));
-        fs::write(&record, missing.collect::<String>())
-            .with_context(|| format!("failed to write {}", record.display()))?;
+        missing += &lines_of_missing("heaps of", &glibcs.missing);
         tests.env("MEMTRACE_TEST_JDKS", env::join_paths(&jdks.homes)?);
         tests.env("MEMTRACE_TEST_GLIBCS", env::join_paths(&glibcs.folders)?);
     }
+    fs::write(&record, missing).with_context(|| format!("failed to write {}", record.display()))?;
     let ran = run::run(&mut tests);
 
     let skipped = read_skipped(&record)?;
@@ -80,6 +83,11 @@ pub(crate) fn run(
         bail!("tests that must run were skipped: {}", missed.join(", "));
     }
     Ok(())
+}
+
+/// What could not be fetched for the tests, as lines of the file of skipped tests.
+fn lines_of_missing(tests: &str, missing: &[(String, String)]) -> String {
+    missing.iter().map(|(name, why)| format!("{tests} {name}: {why}\n")).collect()
 }
 
 /// `cargo test`, whose programs run as root: they load BPF and read other processes.

@@ -65,6 +65,15 @@ impl Bytes {
         self.anonymous + self.file
     }
 
+    /// Adds `bytes` of each kind.
+    fn add_all(&mut self, bytes: Self) {
+        let Self { anonymous, file, swapped, hugetlb } = bytes;
+        self.anonymous += anonymous;
+        self.file += file;
+        self.swapped += swapped;
+        self.hugetlb += hugetlb;
+    }
+
     /// Adds `bytes` of `kind`.
     pub fn add(&mut self, kind: Kind, bytes: u64) {
         *match kind {
@@ -172,10 +181,11 @@ impl PageTables {
             let hugetlb = self.hugetlb.get_or_init(|| smaps::hugetlb(&self.folder));
             smaps::set_apart(hugetlb, &mut found.runs);
         }
-        let (runs, unread_bytes) = (packed(&found.runs), found.unread_bytes);
-        let mut resident =
-            Resident { runs, total: Bytes::default(), method: self.method, unread_bytes };
+        let Found { runs, unread_bytes, unplaced, .. } = found;
+        let (runs, method) = (packed(&runs), self.method);
+        let mut resident = Resident { runs, total: Bytes::default(), method, unread_bytes };
         resident.total = resident.bytes_in(0..u64::MAX);
+        resident.total.add_all(unplaced);
         Ok(resident)
     }
 }
@@ -187,6 +197,8 @@ struct Found {
     /// Whether some of it may be hugetlb.
     is_any_huge: bool,
     unread_bytes: u64,
+    /// What the kernel says is resident in mappings that were not looked at to the end, and where is not known.
+    unplaced: Bytes,
 }
 
 impl Found {
@@ -305,7 +317,7 @@ impl Resident {
         at >= range.end
     }
 
-    /// Bytes of each kind in all ranges.
+    /// Bytes of each kind in all ranges, of [`Self::unread_bytes`] those that the kernel tells of, too.
     #[must_use]
     pub fn total(&self) -> Bytes {
         self.total

@@ -204,7 +204,7 @@ impl Look {
         let unread = self.resident.unread_bytes();
         if unread > 0 {
             self.notes.push(format!(
-                "{unread} bytes of address space were too large to be looked at page by page"
+                "{unread} bytes of address space were too large to be looked at page by page: what is resident there is unexplained"
             ));
         }
     }

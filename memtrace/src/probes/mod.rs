@@ -13,6 +13,8 @@ pub mod conditions;
 mod counters;
 mod faults;
 pub mod features;
+#[cfg(test)]
+mod floor;
 mod kernel_offsets;
 mod links;
 mod malloc;

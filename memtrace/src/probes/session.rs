@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashSet,
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -44,10 +44,24 @@ pub(super) struct Point {
 }
 
 impl Session {
-    /// Loads program `name` beside those of `ebpf`, with the same maps.
+    /// Loads program `name` beside those of `ebpf`, with the same maps. Fails where the kernel has no sessions.
     pub(super) fn load(ebpf: &Ebpf, btf: &Btf, name: &str) -> Result<Self> {
         let (program, function) = relocated(ebpf, btf, name)?;
-        load(&program, &function).map(Self)
+        let session = load(&program, &function).map(Self)?;
+        session.try_link().context("the kernel has no sessions")?;
+        Ok(session)
+    }
+
+    /// Whether the kernel has links for sessions: it loads programs for them since before it has any.
+    ///
+    /// A folder can't be probed, and a kernel that looks at what is to be probed says so, without having attached anything
+    /// (`bpf_uprobe_multi_link_attach`, kernel/trace/bpf_trace.c, 6.13).
+    fn try_link(&self) -> io::Result<()> {
+        match self.link(c"/", &[Point { file_offset: 0, cookie: 0 }], 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => Ok(()),
+        }
     }
 
     /// Probes `points` of `library` in process `tgid`, which need not have mapped it yet. Process `tgid` must still have its
@@ -55,6 +69,12 @@ impl Session {
     pub(super) fn attach(&self, library: &Library, points: &[Point], tgid: u32) -> Result<OwnedFd> {
         let path = CString::new(library.path().as_os_str().as_bytes())
             .context("a path with a zero in it")?;
+        self.link(&path, points, tgid).with_context(|| {
+            format!("failed to probe {} functions of {}", points.len(), library.name().display())
+        })
+    }
+
+    fn link(&self, path: &CStr, points: &[Point], tgid: u32) -> io::Result<OwnedFd> {
         let offsets: Vec<u64> = points.iter().map(|point| point.file_offset).collect();
         let cookies: Vec<u64> = points.iter().map(|point| point.cookie).collect();
         let mut attr = no_attr();
@@ -66,12 +86,11 @@ impl Session {
             link.path = path.as_ptr() as u64;
             link.offsets = offsets.as_ptr() as u64;
             link.cookies = cookies.as_ptr() as u64;
-            link.cnt = u32::try_from(points.len()).context("too many functions")?;
+            // More than the kernel takes in any case.
+            link.cnt = u32::try_from(points.len()).unwrap_or(u32::MAX);
             link.pid = tgid;
         }
-        bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).with_context(|| {
-            format!("failed to probe {} functions of {}", points.len(), library.name().display())
-        })
+        bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
     }
 }
 

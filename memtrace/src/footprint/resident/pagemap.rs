@@ -1,11 +1,12 @@
 //! Reading page tables page by page from `/proc/PID/pagemap`, on kernels before 6.7.
 //!
 //! A word is read for every page of a mapping, so mappings of which nothing is resident are passed over, and one that is
-//! sparse is left when all has been found that the kernel says is there.
+//! sparse is left when all has been found that the kernel says is there. Of one that is too large to be read to the end the
+//! rest of what the kernel says is counted, without a place.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::Path};
 
-use super::{Found, Kind, PAGE_BYTES, Run, smaps};
+use super::{Bytes, Found, Kind, PAGE_BYTES, Run, smaps};
 
 const WORD_BYTES: u64 = 8;
 /// Pages that one call reads: 8 MiB of them.
@@ -36,9 +37,15 @@ pub(super) fn read(file: &File, folder: &Path, ranges: &[Range<u64>]) -> io::Res
         found.is_any_huge |= mapping.is_hugetlb;
         let first = ranges.partition_point(|range| range.end <= mapping.start);
         let overlapping = ranges[first..].iter().take_while(|range| range.start < mapping.end);
+        let (n_unread, mut asked_bytes) = (found.unread_bytes, 0);
         for range in overlapping {
             let range = range.start.max(mapping.start)..range.end.min(mapping.end);
+            asked_bytes += range.end - range.start;
             read_range(file, &range, &mapping, zero_frame, &mut n_left, &mut found)?;
+        }
+        // The kernel's numbers are of the whole mapping.
+        if found.unread_bytes > n_unread && asked_bytes == mapping.end - mapping.start {
+            found.unplaced.add_all(rest(&mapping, &found.runs));
         }
         runs.append(&mut found.runs);
     }
@@ -75,6 +82,19 @@ fn read_range(
         start += n * PAGE_BYTES;
     }
     Ok(())
+}
+
+/// What the kernel says is there of `mapping`, without its `runs` that were found.
+fn rest(mapping: &smaps::Mapping, runs: &[Run]) -> Bytes {
+    let mut found = Bytes::default();
+    runs.iter().for_each(|run| found.add(run.kind, run.end - run.start));
+    let file_bytes = mapping.rss_bytes.saturating_sub(mapping.anonymous_bytes);
+    Bytes {
+        anonymous: mapping.anonymous_bytes.saturating_sub(found.anonymous),
+        file: file_bytes.saturating_sub(found.file),
+        swapped: mapping.swap_bytes.saturating_sub(found.swapped),
+        hugetlb: 0,
+    }
 }
 
 fn kind(word: u64, zero_frame: Option<u64>) -> Option<Kind> {

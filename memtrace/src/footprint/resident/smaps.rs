@@ -13,6 +13,8 @@ pub(super) struct Mapping {
     pub(super) start: u64,
     pub(super) end: u64,
     pub(super) rss_bytes: u64,
+    /// Of these, the process's own.
+    pub(super) anonymous_bytes: u64,
     pub(super) swap_bytes: u64,
     /// Whether its pages are from the pool of huge pages, which RSS does not count.
     pub(super) is_hugetlb: bool,
@@ -41,6 +43,7 @@ fn parse(text: &[u8]) -> Vec<Mapping> {
             words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or_default() * 1024;
         match first {
             "Rss:" => mapping.rss_bytes = bytes,
+            "Anonymous:" => mapping.anonymous_bytes = bytes,
             "Swap:" => mapping.swap_bytes = bytes,
             "KernelPageSize:" => mapping.is_hugetlb = bytes > PAGE_BYTES,
             _ => {}
@@ -91,12 +94,13 @@ mod tests {
     /// Names that look like values, or are no text, spoil nothing.
     #[test]
     fn lines() {
-        let text = b"1000-3000 rw-p 00000000 00:00 0 \nSize: 8 kB\nKernelPageSize:        4 kB\nRss:                   4 kB\nSwap:                 12 kB\n\
+        let text = b"1000-3000 rw-p 00000000 00:00 0 \nSize: 8 kB\nKernelPageSize:        4 kB\nRss:                   4 kB\nAnonymous:             4 kB\nSwap:                 12 kB\n\
             200000-600000 rw-s 00000000 00:0f 7  /anon_\xffhugepage Rss: 9 kB\nKernelPageSize:     2048 kB\nRss: 0 kB\nVmFlags: rd wr ht\n";
         let plain = Mapping {
             start: 0x1000,
             end: 0x3000,
             rss_bytes: 4096,
+            anonymous_bytes: 4096,
             swap_bytes: 12288,
             is_hugetlb: false,
         };
