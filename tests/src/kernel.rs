@@ -267,7 +267,8 @@ mod tests {
     #[test]
     fn ends() {
         // (what came through the line, exit code, signal, what was printed)
-        let cases: [(&[u8], Option<i32>, Option<i32>, &str); 5] = [
+        type Case = (&'static [u8], Option<i32>, Option<i32>, &'static str);
+        let cases: [Case; 5] = [
             (b"a\n\0status 0\n", Some(0), None, "a\n"),
             (b"a\0b\0status 768\n", Some(3), None, "a\0b"),
             (b"\0status 9\n", None, Some(9), ""),
