@@ -18,12 +18,14 @@ use crate::{
     emit::What,
     frees::given_back,
     malloc::{got, wanted},
+    own_stack,
     task::Ids,
 };
 
 /// Entry of a function that hands out blocks.
 #[uprobe]
 pub fn block_wanted(ctx: ProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     wanted(ctx.regs, cookie(ctx.as_ptr()));
     0
 }
@@ -31,6 +33,7 @@ pub fn block_wanted(ctx: ProbeContext) -> u32 {
 /// Its return.
 #[uretprobe]
 pub fn block_got(ctx: RetProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     got(ctx.regs);
     0
 }
@@ -38,6 +41,7 @@ pub fn block_got(ctx: RetProbeContext) -> u32 {
 /// A function that takes a block back.
 #[uprobe]
 pub fn block_given_back(ctx: ProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     given_back(ctx.regs, cookie(ctx.as_ptr()));
     0
 }
@@ -48,6 +52,7 @@ pub fn block_given_back(ctx: ProbeContext) -> u32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "uprobe")]
 pub extern "C" fn block_session(ctx: *mut c_void) -> i32 {
+    own_stack::keep_in_session(ctx);
     let regs: *const pt_regs = ctx.cast();
     // The helper tells the probed instruction at the return, too.
     // SAFETY: the context is a probe's, and the kernel's saved registers.

@@ -18,6 +18,7 @@ mod malloc;
 mod maps;
 mod nesting;
 mod opaque;
+mod own_stack;
 mod registers;
 mod sampling;
 mod shadow;

@@ -13,6 +13,7 @@ use crate::{
     counters::count,
     emit::{Wake, What, emit, emit_with_stack},
     nesting::Call,
+    own_stack,
     task::{Ids, current_ids, regs_of},
     threads,
 };
@@ -20,6 +21,7 @@ use crate::{
 /// Entry of a function that opens a stream. The cookie is its `Kind`.
 #[uprobe]
 pub fn stream_init(ctx: ProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     let ids = current_ids();
     let known = threads::get(ids.tid);
     if !threads::is_wanted(known.as_deref(), ids.tgid) {
@@ -53,6 +55,7 @@ pub fn stream_init(ctx: ProbeContext) -> u32 {
 /// stream is told as opened, too.
 #[uprobe]
 pub fn stream_opens(ctx: ProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     let ids = current_ids();
     let known = threads::get(ids.tid);
     if !threads::is_wanted(known.as_deref(), ids.tgid) {
@@ -70,6 +73,7 @@ pub fn stream_opens(ctx: ProbeContext) -> u32 {
 /// Return of a function that opens a stream: the event is told as it was at the entry, with the result.
 #[uretprobe]
 pub fn stream_init_return(ctx: RetProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     let ids = current_ids();
     // Only threads of traced processes are there.
     let Some(thread) = threads::get(ids.tid) else { return 0 };
@@ -90,6 +94,7 @@ pub fn stream_init_return(ctx: RetProbeContext) -> u32 {
 /// Entry of a function that ends a stream, whose address is the JNI functions' third argument. The cookie is its `Kind`.
 #[uprobe]
 pub fn stream_end(ctx: ProbeContext) -> u32 {
+    own_stack::keep(ctx.as_ptr());
     let ids = current_ids();
     let known = threads::get(ids.tid);
     if !threads::is_wanted(known.as_deref(), ids.tgid) {

@@ -134,6 +134,30 @@ fn assert_each_instruction_has_a_function(elf: &ElfFile64<'_>) {
     }
 }
 
+/// `BPF_FUNC_tail_call` (include/uapi/linux/bpf.h).
+const TAIL_CALL: i32 = 12;
+
+/// Programs on functions that do something keep off the processor's stack, which a kernel that may be preempted would give
+/// to two threads at once (`memtrace-ebpf/src/own_stack.rs`).
+#[test]
+fn programs_on_functions_have_their_own_stack() {
+    let object = aya_obj::Object::parse(OBJECT).unwrap();
+    let mut n_programs = 0;
+    for (name, program) in &object.programs {
+        use aya_obj::ProgramSection::{UProbe, URetProbe};
+        let is_on_function = matches!(program.section, UProbe { .. } | URetProbe { .. });
+        if !is_on_function || name.starts_with("trap") {
+            continue;
+        }
+        n_programs += 1;
+        let code = &object.functions[&program.function_key()].instructions;
+        let calls_on =
+            code.iter().any(|it| (it.code, it.src_reg(), it.imm) == (0x85, 0, TAIL_CALL));
+        assert!(calls_on, "{name}");
+    }
+    assert!(n_programs >= 8, "{n_programs}");
+}
+
 /// The description of the kernel side's own types, and the maps.
 #[test]
 fn no_newer_types() {

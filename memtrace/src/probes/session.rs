@@ -124,6 +124,7 @@ fn data_of(map: &Map) -> Option<&MapData> {
         Map::Array(data)
         | Map::HashMap(data)
         | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
         | Map::Queue(data)
         | Map::RingBuf(data) => Some(data),
         _ => None,
