@@ -11,7 +11,8 @@ import org.springframework.context.ConfigurableApplicationContext;
 /**
  * An application that its developer tools restart four times.
  *
- * <p>Each copy of this class, in a {@code RestartClassLoader} of its own, starts a thread that never ends, or none.
+ * <p>Each copy of this class, in a {@code RestartClassLoader} of its own, starts a thread that never ends (argument {@code thread}) or none
+ * ({@code none}). Without it Spring Boot's own shutdown hook is left out too: see below.
  */
 @SpringBootApplication
 public class DevtoolsRestarts {
@@ -25,6 +26,8 @@ public class DevtoolsRestarts {
         SpringApplication application = new SpringApplication(DevtoolsRestarts.class);
         application.setLogStartupInfo(false);
         application.setWebApplicationType(WebApplicationType.NONE);
+        // Its thread is made once, has the class loader of the first copy, and so keeps that one.
+        application.setRegisterShutdownHook(!args[0].equals("none"));
         ConfigurableApplicationContext context = application.run(args);
         // The first call of main never gets here: the developer tools end its thread when they have called main again.
         int copy = Integer.getInteger(COPY, 0) + 1;
