@@ -5,14 +5,15 @@ import java.io.UncheckedIOException;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.WebApplicationType;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
+import org.springframework.boot.devtools.restart.DefaultRestartInitializer;
 import org.springframework.boot.devtools.restart.Restarter;
-import org.springframework.context.ConfigurableApplicationContext;
 
 /**
  * An application that its developer tools restart four times.
  *
- * <p>Each copy of this class, in a {@code RestartClassLoader} of its own, starts a thread that never ends (argument {@code thread}) or none
- * ({@code none}). Without it Spring Boot's own shutdown hook is left out too: see below.
+ * <p>Each copy of this class, in a {@code RestartClassLoader} of its own, starts a thread that never ends (argument
+ * {@code thread}) or none ({@code none}). Without the thread there is no Spring context either: Spring Boot itself keeps the
+ * first copy, by its shutdown hook's thread and by {@code BindConverter.sharedInstance}.
  */
 @SpringBootApplication
 public class DevtoolsRestarts {
@@ -22,39 +23,25 @@ public class DevtoolsRestarts {
 
     private static final byte[] CACHE = new byte[1 << 20];
 
-    public static void main(String[] args) throws Exception {
-        SpringApplication application = new SpringApplication(DevtoolsRestarts.class);
-        application.setLogStartupInfo(false);
-        application.setWebApplicationType(WebApplicationType.NONE);
-        // Its thread is made once, has the class loader of the first copy, and so keeps that one.
-        application.setRegisterShutdownHook(!args[0].equals("none"));
-        ConfigurableApplicationContext context = application.run(args);
-        // The first call of main never gets here: the developer tools end its thread when they have called main again.
+    public static void main(String[] args) {
+        // The first call of main never gets past this: it ends its thread and has main called again.
+        Restarter.initialize(args, false, new DefaultRestartInitializer());
         int copy = Integer.getInteger(COPY, 0) + 1;
         System.setProperty(COPY, Integer.toString(copy));
         if (args[0].equals("thread")) {
+            SpringApplication application = new SpringApplication(DevtoolsRestarts.class);
+            application.setWebApplicationType(WebApplicationType.NONE);
+            application.run(args);
             Thread worker = new Thread(DevtoolsRestarts::work, "restarted-worker-" + copy);
             worker.setDaemon(true);
             worker.start();
         }
         if (copy <= RESTARTS) {
             restart();
-            return;
+        } else {
+            // The thread that has restarted this copy waits until main returns, and belongs to the copy before.
+            new Thread(DevtoolsRestarts::await, "waits").start();
         }
-        // The thread that has restarted the last copy waits until main returns, and belongs to the copy before.
-        new Thread(() -> await(context), "waits").start();
-    }
-
-    private static void await(ConfigurableApplicationContext context) {
-        try {
-            System.gc();
-            System.out.println("ready");
-            System.in.read();
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
-        }
-        context.close();
-        System.exit(0);
     }
 
     /** From a thread with the class loader that is never replaced, as the watcher of the class path's files does it. */
@@ -62,6 +49,17 @@ public class DevtoolsRestarts {
         Thread thread = new Thread(() -> Restarter.getInstance().restart(), "restarts");
         thread.setContextClassLoader(Restarter.class.getClassLoader());
         thread.start();
+    }
+
+    private static void await() {
+        try {
+            System.gc();
+            System.out.println("ready");
+            System.in.read();
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+        System.exit(0);
     }
 
     private static void work() {
