@@ -13,6 +13,7 @@ pub mod exactness;
 pub mod fixtures;
 pub mod gdb;
 pub mod host;
+pub mod hprof;
 pub mod java;
 pub mod maps;
 pub mod memtrace;
