@@ -27,9 +27,10 @@ fn json(truth: &Truth, seed: u64) -> Value {
     let retained = truth.retained.iter().map(|object| {
         json!({"id": format!("{:#x}", object.id), "class": object.class, "retained_bytes": object.bytes})
     });
-    let histogram = truth.histogram.iter().map(
-        |(class, n, bytes)| json!({"class": class, "instances": n, "shallow_bytes": bytes}),
-    );
+    let histogram = truth
+        .histogram
+        .iter()
+        .map(|(class, n, bytes)| json!({"class": class, "instances": n, "shallow_bytes": bytes}));
     json!({
         "seed": seed, "file_bytes": truth.file_bytes, "objects": truth.n_objects,
         "classes": truth.n_classes, "references": truth.n_references,

@@ -75,7 +75,8 @@ pub(super) fn instance_bytes(format: Format, kinds: &[Kind]) -> u64 {
     let widths = kinds.iter().map(|kind| kind.heap_bytes(format));
     let (wide, narrow): (Vec<u64>, Vec<u64>) = widths.partition(|width| *width == 8);
     let (wide, narrow) = (wide.iter().sum::<u64>(), narrow.iter().sum::<u64>());
-    let gap = if wide > 0 { format.header_bytes.next_multiple_of(8) - format.header_bytes } else { 0 };
+    let gap =
+        if wide > 0 { format.header_bytes.next_multiple_of(8) - format.header_bytes } else { 0 };
     (format.header_bytes + wide + narrow.max(gap)).next_multiple_of(8)
 }
 

@@ -91,7 +91,13 @@ pub fn populate(heap: Heap<impl Write>, n_objects: u64) -> io::Result<Truth> {
         [Making::chain, Making::linked_list, Making::hash_map, Making::entities, Making::buffers];
     while making.heap.n_objects() < n_objects {
         // Weights by objects: links are quickly many, maps and lists are what heaps consist of.
-        let kind = [0, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4][making.heap.random.below(12) as usize];
+        let kind = match making.heap.random.below(24) {
+            0 => 0,
+            1 => 1,
+            2..8 => 2,
+            8..16 => 3,
+            _ => 4,
+        };
         let before = making.heap.n_reserved_bytes;
         let made = making.n_chunks[kind];
         let left = n_objects - making.heap.n_objects();
@@ -177,15 +183,16 @@ impl Known {
     }
 }
 
-/// Classes with up to six references and up to four numbers of their own, some of them subclasses of others.
+/// Classes with four to seven references and up to four numbers of their own, some of them subclasses of others.
 fn define_entities(heap: &mut Heap<impl Write>) -> Vec<ClassId> {
     use Kind::{Boolean, Int, Long, Object};
     let mut names: Vec<String> = Vec::new();
     let mut classes = Vec::new();
     for i in 0..N_ENTITY_CLASSES {
         let mut fields = vec![("name", Object)];
-        let references = [("owner", Object), ("peer", Object), ("note", Object), ("kind", Object)];
-        fields.extend(&references[..heap.random.below(5) as usize]);
+        let references = ["owner", "peer", "note", "kind", "parent", "first"];
+        let n_references = 3 + heap.random.below(4) as usize;
+        fields.extend(references[..n_references].iter().map(|name| (*name, Object)));
         let numbers = [("id", Long), ("created", Long), ("count", Int), ("open", Boolean)];
         fields.extend(&numbers[..heap.random.below(5) as usize]);
         // One in four extends one that extends nothing.
@@ -283,7 +290,8 @@ impl<W: Write> Making<W> {
         let n_slots = (n * 4 / 3).next_power_of_two().max(16);
         let head = heap.reserve(known.hash_map);
         let table = heap.reserve_array(known.map_nodes, Kind::Object, n_slots);
-        let texts: Vec<String> = (0..n).map(|i| format!("key/{i:08}")).collect();
+        let texts: Vec<String> =
+            (0..n).map(|i| format!("com.example.shop/customers/{i:08}")).collect();
         let room: Vec<(u64, [u64; 2], u64)> = texts
             .iter()
             .map(|text| {
@@ -321,7 +329,8 @@ impl<W: Write> Making<W> {
         let head = heap.reserve(known.array_list);
         let capacity = n + n / 2;
         let array = heap.reserve_array(known.objects, Kind::Object, capacity);
-        let texts: Vec<String> = (0..n).map(|i| format!("the name of entity {i}")).collect();
+        let texts: Vec<String> =
+            (0..n).map(|i| format!("the name of entity {i}, as customers see it")).collect();
         let room: Vec<(u64, [u64; 2])> = classes
             .iter()
             .zip(&texts)
@@ -343,7 +352,7 @@ impl<W: Write> Making<W> {
     fn buffers(&mut self, at_most: usize) -> io::Result<u64> {
         let n = (10 + self.heap.random.below(1000) as usize).min(at_most);
         let lengths: Vec<usize> = (0..n)
-            .map(|_| match self.heap.random.below(1000) {
+            .map(|_| match self.heap.random.below(200) {
                 0 => 1 << 18,
                 _ => 16 + self.heap.random.below(2000) as usize,
             })
@@ -448,4 +457,33 @@ fn string(
     let n_fields = heap.class(known.string).all_kinds.len();
     heap.instance(string, known.string, &values[..n_fields])?;
     heap.primitives(array, kind, &characters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(format: Format, seed: u64) -> (Vec<u8>, Truth) {
+        let mut file = Vec::new();
+        let heap = Heap::new(&mut file, format, seed).unwrap();
+        let truth = populate(heap, 60_000).unwrap();
+        (file, truth)
+    }
+
+    /// The same seed gives the same file, another seed another; what is told of a file adds up.
+    #[test]
+    fn dumps_are_reproducible() {
+        for format in [Format::JDK_17, Format::JDK_5_32_BITS, Format::AGENT_32_BITS] {
+            let (file, truth) = made(format, 1);
+            assert!(file == made(format, 1).0, "{format:?}");
+            assert!(file != made(format, 2).0, "{format:?}");
+            assert_eq!(truth.file_bytes, file.len() as u64);
+            assert!(truth.n_objects >= 60_000 && truth.retained.len() >= 5, "{truth:?}");
+            let objects: u64 = truth.histogram.iter().map(|(_, n, _)| n).sum();
+            let bytes: u64 = truth.histogram.iter().map(|(_, _, bytes)| bytes).sum();
+            assert_eq!((objects, bytes), (truth.n_objects, truth.shallow_bytes));
+            let told: u64 = truth.retained.iter().map(|object| object.bytes).sum();
+            assert!(told < 2 * truth.shallow_bytes, "{truth:?}");
+        }
+    }
 }
