@@ -12,6 +12,7 @@ pub mod demo;
 pub mod exactness;
 pub mod fixtures;
 pub mod gdb;
+pub mod heap_app;
 pub mod host;
 pub mod hprof;
 pub mod java;

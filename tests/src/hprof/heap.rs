@@ -178,7 +178,7 @@ impl<W: Write> Heap<W> {
     fn room_for(&mut self, bytes: u64) -> u64 {
         let end_of_region = (self.next + 1).next_multiple_of(REGION_BYTES);
         let hole = self.random.below(MAX_HOLE_BYTES);
-        if self.next + bytes + hole > end_of_region && self.next % REGION_BYTES != 0 {
+        if self.next + bytes + hole > end_of_region && !self.next.is_multiple_of(REGION_BYTES) {
             self.next = end_of_region;
         }
         let address = self.next;

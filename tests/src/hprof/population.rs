@@ -466,7 +466,7 @@ mod tests {
     fn made(format: Format, seed: u64) -> (Vec<u8>, Truth) {
         let mut file = Vec::new();
         let heap = Heap::new(&mut file, format, seed).unwrap();
-        let truth = populate(heap, 60_000).unwrap();
+        let truth = populate(heap, 150_000).unwrap();
         (file, truth)
     }
 
@@ -478,7 +478,7 @@ mod tests {
             assert!(file == made(format, 1).0, "{format:?}");
             assert!(file != made(format, 2).0, "{format:?}");
             assert_eq!(truth.file_bytes, file.len() as u64);
-            assert!(truth.n_objects >= 60_000 && truth.retained.len() >= 5, "{truth:?}");
+            assert!(truth.n_objects >= 150_000 && truth.retained.len() >= 5, "{truth:?}");
             let objects: u64 = truth.histogram.iter().map(|(_, n, _)| n).sum();
             let bytes: u64 = truth.histogram.iter().map(|(_, _, bytes)| bytes).sum();
             assert_eq!((objects, bytes), (truth.n_objects, truth.shallow_bytes));
