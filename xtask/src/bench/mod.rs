@@ -21,6 +21,7 @@ use crate::{
 mod async_profiler;
 mod beside;
 mod bystander;
+mod heap;
 mod malloc;
 mod process;
 mod quiet;
@@ -55,6 +56,8 @@ pub(crate) enum Bench {
     /// A loop of malloc and free under memtrace and under other tools; calls from stacks of 20 frames at a rate that rises
     /// until memtrace loses something; 10 million live blocks.
     Malloc(malloc::Options),
+    /// Measure how fast a heap dump of a gigabyte is read, and how much memory that takes, beside other readers
+    Heap(heap::Options),
 }
 
 /// Where everything that a benchmark needs is.
@@ -71,6 +74,7 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
         Bench::Startup(options) => (&options.memtrace, vec![Part::Demo, Part::Bench]),
         Bench::Stacks(options) => (&options.memtrace, vec![Part::Demo]),
         Bench::Malloc(options) => (&options.memtrace, vec![Part::Bench]),
+        Bench::Heap(options) => (&options.memtrace, Vec::new()),
     };
     if given.is_none() {
         parts.insert(0, Part::Build);
@@ -100,6 +104,8 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
         Bench::Stacks(_) => drop(jar()?),
         Bench::Malloc(options) if crate::run::is_root() => return malloc::run(&bed, options),
         Bench::Malloc(options) => malloc::prepare(&bed, options)?,
+        // A dump is read with anybody's rights.
+        Bench::Heap(options) => return heap::run(repository, policy, &bed, options),
     }
     again_as_root(given.is_none().then_some(&bed.memtrace))
 }
