@@ -13,6 +13,7 @@ pub mod exactness;
 pub mod fixtures;
 pub mod gdb;
 pub mod heap_app;
+pub mod heap_dump;
 pub mod host;
 pub mod hprof;
 pub mod java;
