@@ -1,0 +1,19 @@
+//! What a heap dump holds, and what keeps it.
+//!
+//! In: the bytes of a file that a Java virtual machine wrote (HPROF). Out: objects by class, who retains them, and class
+//! loaders that should be gone. A dump is hostile input: every read is within bounds, nothing recurs by what the dump
+//! says, and memory is bounded by the size of the file. Nothing here prints, and no process is looked at.
+
+mod bytes;
+mod classes;
+mod histogram;
+mod objects;
+mod records;
+mod scan;
+mod sizes;
+mod tally;
+
+pub use histogram::{DumpFacts, Histogram, HistogramRow};
+pub use objects::RootKind;
+pub use records::NoDump;
+pub use sizes::HeapLayout;
