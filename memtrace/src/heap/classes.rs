@@ -245,7 +245,8 @@ pub(super) fn java_name(name: &str) -> String {
         at.map(|at| PRIMITIVES[at].to_owned())
     };
     let element = match n_arrays {
-        0 => element.replace('/', "."),
+        // A hidden class: the VM writes `+0x…`, and its own histogram a dot.
+        0 => element.replace('/', ".").replace("+0x", ".0x"),
         _ => primitive(element).unwrap_or_else(|| {
             let inner = element.strip_prefix('L').and_then(|name| name.strip_suffix(';'));
             inner.unwrap_or(element).replace('/', ".")

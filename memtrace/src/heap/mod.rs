@@ -6,7 +6,9 @@
 
 mod bytes;
 mod classes;
+mod dominators;
 mod histogram;
+mod ids;
 mod objects;
 mod records;
 mod scan;
