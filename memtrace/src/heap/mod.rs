@@ -4,9 +4,11 @@
 //! loaders that should be gone. A dump is hostile input: every read is within bounds, nothing recurs by what the dump
 //! says, and memory is bounded by the size of the file. Nothing here prints, and no process is looked at.
 
+mod analysis;
 mod bytes;
 mod classes;
 mod dominators;
+mod graph;
 mod histogram;
 mod ids;
 mod objects;
@@ -15,6 +17,7 @@ mod scan;
 mod sizes;
 mod tally;
 
+pub use analysis::{Analysis, Dominator, Totals};
 pub use histogram::{DumpFacts, Histogram, HistogramRow};
 pub use objects::RootKind;
 pub use records::NoDump;
