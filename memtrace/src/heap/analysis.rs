@@ -3,7 +3,8 @@
 use super::{
     dominators::Dominators,
     graph::Heap,
-    histogram::{DumpFacts, HistogramRow, rows},
+    histogram::{DumpFacts, HistogramRow, rows, rows_of},
+    loaders::{self, LoaderReport},
     records::NoDump,
 };
 
@@ -14,7 +15,7 @@ pub struct Totals {
     pub n_objects: u64,
     /// Classes.
     pub n_classes: u64,
-    /// Class loaders.
+    /// Class loaders that are reached.
     pub n_loaders: u64,
     /// Bytes of all objects.
     pub shallow_bytes: u64,
@@ -35,6 +36,10 @@ pub struct Analysis {
     pub totals: Totals,
     /// By class, the most bytes first.
     pub histogram: Vec<HistogramRow>,
+    /// Class loaders, and those of them that should be gone.
+    pub loaders: LoaderReport,
+    /// Classes that several class loaders have defined, those of the most copies first.
+    pub duplicated: Vec<HistogramRow>,
     /// Who retains the most.
     pub dominators: Vec<Dominator>,
 }
@@ -66,31 +71,40 @@ impl Analysis {
     pub fn read(dump: &[u8]) -> Result<Self, NoDump> {
         let (heap, edges) = Heap::read(dump)?;
         let histogram = rows(&heap.classes, &heap.sizes);
+        let loaders = loaders::report(&heap, &edges);
         let dominators = Dominators::new(edges, |node| heap.bytes(node));
-        let mut totals = totals(&heap, &histogram);
+        let mut totals = totals(&heap, &histogram, loaders.all.len());
         let alive = dominators.retained.first().copied().unwrap_or_default();
         totals.unreached_bytes = totals.shallow_bytes.saturating_sub(alive);
         let is_object = |node: u32| heap.as_class(node).is_none();
         let reached = dominators.vertex.iter().skip(1).filter(|&&node| is_object(node)).count();
         totals.n_unreached = totals.n_objects - reached as u64;
         let dominators = biggest(&heap, &dominators);
-        Ok(Self { facts: heap.facts, totals, histogram, dominators })
+        let duplicated = duplicated(&heap);
+        Ok(Self { facts: heap.facts, totals, histogram, loaders, duplicated, dominators })
     }
 }
 
-fn totals(heap: &Heap<'_>, histogram: &[HistogramRow]) -> Totals {
-    let mut loaders: Vec<u64> =
-        heap.classes.numbers().map(|number| heap.classes.get(number).loader).collect();
-    loaders.sort_unstable();
-    loaders.dedup();
+fn totals(heap: &Heap<'_>, histogram: &[HistogramRow], n_loaders: usize) -> Totals {
     Totals {
         n_objects: heap.n_objects() as u64,
         n_classes: heap.classes.numbers().count() as u64,
-        n_loaders: loaders.iter().filter(|&&loader| loader != 0).count() as u64,
+        n_loaders: n_loaders as u64,
         shallow_bytes: histogram.iter().map(|row| row.shallow_bytes).sum(),
         n_roots: heap.roots.len() as u64,
         ..Totals::default()
     }
+}
+
+/// Classes of one name that several class loaders have defined, but for hidden classes and arrays.
+fn duplicated(heap: &Heap<'_>) -> Vec<HistogramRow> {
+    let numbers = heap.classes.numbers().filter(|&number| !heap.classes.get(number).is_array);
+    let mut rows = rows_of(&heap.classes, &heap.sizes, numbers);
+    rows.retain(|row| row.n_classes > 1 && !row.class.contains("$$"));
+    rows.sort_by(|a, b| {
+        (b.n_classes, b.shallow_bytes, &a.class).cmp(&(a.n_classes, a.shallow_bytes, &b.class))
+    });
+    rows
 }
 
 /// The largest of those that no single object keeps.

@@ -116,6 +116,13 @@ impl<'d> Heap<'d> {
         self.class_of.get(object).copied()
     }
 
+    /// All objects whose class is `wanted`, by number.
+    pub(super) fn objects_by_class(&self, wanted: &[bool]) -> Vec<Node> {
+        let first = self.first_object() as Node;
+        let all = (first..).zip(&self.class_of);
+        all.filter(|(_, class)| wanted[**class as usize]).map(|(node, _)| node).collect()
+    }
+
     #[inline]
     pub(super) fn bytes(&self, node: Node) -> u64 {
         let object = (node as usize).checked_sub(self.first_object());

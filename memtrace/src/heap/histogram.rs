@@ -1,7 +1,7 @@
 //! Instances and bytes by class, from one look at every object.
 
 use super::{
-    classes::Classes,
+    classes::{ClassNumber, Classes},
     records::{NoDump, Records},
     scan::{Part, scan},
     sizes::{HeapLayout, Sizes},
@@ -86,12 +86,24 @@ pub(super) fn facts(dump: &[u8], records: &Records, parts: &[Part], sizes: &Size
     }
 }
 
-/// A row for each name.
+/// A row for each name that has instances, the most bytes first.
 pub(super) fn rows(classes: &Classes, sizes: &Sizes) -> Vec<HistogramRow> {
-    let mut by_name: Vec<(&str, u64, u64, u64)> = (0..classes.len())
+    let mut rows = rows_of(classes, sizes, 0..classes.len() as ClassNumber);
+    rows.retain(|row| row.n > 0);
+    rows.sort_by(|a, b| b.shallow_bytes.cmp(&a.shallow_bytes).then(a.class.cmp(&b.class)));
+    rows
+}
+
+/// A row for each name.
+pub(super) fn rows_of(
+    classes: &Classes,
+    sizes: &Sizes,
+    numbers: impl Iterator<Item = ClassNumber>,
+) -> Vec<HistogramRow> {
+    let mut by_name: Vec<(&str, u64, u64, u64)> = numbers
         .map(|number| {
-            let (n, bytes) = sizes.sums[number];
-            (classes.name(number as u32), 1, n, bytes)
+            let (n, bytes) = sizes.sums[number as usize];
+            (classes.name(number), 1, n, bytes)
         })
         .collect();
     by_name.sort_unstable();
@@ -109,7 +121,5 @@ pub(super) fn rows(classes: &Classes, sizes: &Sizes) -> Vec<HistogramRow> {
         n,
         shallow_bytes,
     };
-    let mut rows: Vec<_> = by_name.iter().filter(|row| row.2 > 0).map(row).collect();
-    rows.sort_by(|a, b| b.shallow_bytes.cmp(&a.shallow_bytes).then(a.class.cmp(&b.class)));
-    rows
+    by_name.iter().map(row).collect()
 }

@@ -11,14 +11,18 @@ mod dominators;
 mod graph;
 mod histogram;
 mod ids;
+mod loaders;
 mod objects;
+mod reach;
 mod records;
 mod scan;
 mod sizes;
 mod tally;
+mod values;
 
 pub use analysis::{Analysis, Dominator, Totals};
 pub use histogram::{DumpFacts, Histogram, HistogramRow};
+pub use loaders::{Holder, Leak, LeakedLoader, LoaderReport, LoaderRow};
 pub use objects::RootKind;
 pub use records::NoDump;
 pub use sizes::HeapLayout;
