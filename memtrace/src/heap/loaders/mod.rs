@@ -8,7 +8,7 @@ mod found;
 mod groups;
 mod holders;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{dominators::Edges, graph::{Heap, Node}, reach::Reach};
 use groups::Groups;
@@ -112,6 +112,10 @@ pub(super) fn report(heap: &Heap<'_>, edges: &Edges) -> LoaderReport {
     });
     borders.sort_unstable();
     borders.dedup();
+    // A thread that runs is held by nothing else, whatever lists it.
+    let running: FxHashSet<Node> =
+        borders.iter().filter(|(_, from, _)| *from == 0).map(|(_, _, to)| *to).collect();
+    borders.retain(|(_, from, to)| *from == 0 || !running.contains(to));
     let mut entries: Vec<(u32, Node)> = borders.iter().map(|&(group, _, to)| (group, to)).collect();
     entries.dedup();
     let costs = cost::costs(heap, edges, &groups, &reach, &entries, loaders.len());
