@@ -51,6 +51,8 @@ pub struct Dominator {
     pub class: String,
     /// Whether it is a class.
     pub is_class: bool,
+    /// What it is called, where it is a thread.
+    pub label: Option<String>,
     /// Its identifier.
     pub id: u64,
     /// Its own bytes.
@@ -127,8 +129,13 @@ fn dominator(heap: &Heap<'_>, dominators: &Dominators, at: usize) -> Dominator {
     Dominator {
         class: heap.classes.name(class).to_owned(),
         is_class: as_class.is_some(),
+        label: is_thread(heap, node).then(|| heap.thread_name(node)),
         id: heap.id(node),
         shallow_bytes: heap.bytes(node),
         retained_bytes: dominators.retained[at],
     }
+}
+
+fn is_thread(heap: &Heap<'_>, node: u32) -> bool {
+    heap.class_of(node).is_some_and(|class| heap.classes.is_a(class, "java.lang.Thread"))
 }

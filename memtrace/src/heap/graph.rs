@@ -70,7 +70,18 @@ impl<'d> Heap<'d> {
         }
         let (class_of, eighths, is_forever) = (Vec::new(), Vec::new(), Vec::new());
         let mut heap = Self {
-            dump, records, classes, sizes, facts, roots, parts, begins, ids, class_of, eighths, is_forever,
+            dump,
+            records,
+            classes,
+            sizes,
+            facts,
+            roots,
+            parts,
+            begins,
+            ids,
+            class_of,
+            eighths,
+            is_forever,
         };
         heap.is_forever = heap.find_forever();
         let edges = heap.connect()?;
@@ -156,7 +167,9 @@ impl<'d> Heap<'d> {
         }
         match self.entry(node) {
             Some(
-                Entry::Instance { id, .. } | Entry::Objects { id, .. } | Entry::Primitives { id, .. },
+                Entry::Instance { id, .. }
+                | Entry::Objects { id, .. }
+                | Entry::Primitives { id, .. },
             ) => id,
             _ => 0,
         }
@@ -258,9 +271,10 @@ impl<'d> Heap<'d> {
                     connected.node(Classes::of_primitive(kind), bytes);
                 }
             }
-            while let Some((&(thread, local), rest)) = locals.split_first().filter(|_| {
-                locals.first().is_some_and(|(thread, _)| *thread <= node)
-            }) {
+            while let Some((&(thread, local), rest)) = locals
+                .split_first()
+                .filter(|_| locals.first().is_some_and(|(thread, _)| *thread <= node))
+            {
                 if thread == node {
                     connected.targets.push(local);
                 }

@@ -34,7 +34,8 @@ impl Ids {
     pub(super) fn new(parts: Vec<Vec<u64>>) -> Self {
         let n: usize = parts.iter().map(Vec::len).sum();
         let all = || parts.iter().flatten().copied();
-        let (first, last) = all().fold((u64::MAX, 0), |(least, most), id| (least.min(id), most.max(id)));
+        let (first, last) =
+            all().fold((u64::MAX, 0), |(least, most), id| (least.min(id), most.max(id)));
         let bits = all().fold(0, |bits, id| bits | id);
         let shift = bits.trailing_zeros().min(4);
         let n_words = if n == 0 { 0 } else { ((last - first) >> shift) / 64 + 1 };

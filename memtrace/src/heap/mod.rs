@@ -19,6 +19,7 @@ mod scan;
 mod sizes;
 mod tally;
 mod values;
+mod views;
 
 pub use analysis::{Analysis, Dominator, Totals};
 pub use histogram::{DumpFacts, Histogram, HistogramRow};
@@ -26,3 +27,4 @@ pub use loaders::{Holder, Leak, LeakedLoader, LoaderReport, LoaderRow};
 pub use objects::RootKind;
 pub use records::NoDump;
 pub use sizes::HeapLayout;
+pub use views::{ObjectView, PathView, ThreadView, object, paths, threads};

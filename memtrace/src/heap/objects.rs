@@ -75,9 +75,21 @@ pub(super) enum Entry<'d> {
     Root(Root),
     /// The class begins here; [`super::classes`] reads it.
     Class(usize),
-    Instance { id: u64, class: u64, data: &'d [u8] },
-    Objects { id: u64, class: u64, elements: &'d [u8] },
-    Primitives { id: u64, kind: u8, elements: &'d [u8] },
+    Instance {
+        id: u64,
+        class: u64,
+        data: &'d [u8],
+    },
+    Objects {
+        id: u64,
+        class: u64,
+        elements: &'d [u8],
+    },
+    Primitives {
+        id: u64,
+        kind: u8,
+        elements: &'d [u8],
+    },
 }
 
 /// Reads the entry that `bytes` stand at; `None` where it is cut or of no known kind.

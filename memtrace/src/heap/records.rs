@@ -255,9 +255,7 @@ fn is_record_or_end(dump: &[u8], at: usize, id_bytes: usize) -> bool {
     match record_header(&mut bytes) {
         Some((HEAP_DUMP | HEAP_DUMP_SEGMENT, _)) => true,
         Some((HEAP_DUMP_END, length)) => length == 0,
-        Some((tag, length)) => {
-            known.contains(&tag) && bytes.take(length as usize).is_some()
-        }
+        Some((tag, length)) => known.contains(&tag) && bytes.take(length as usize).is_some(),
         None => false,
     }
 }

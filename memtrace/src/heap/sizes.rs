@@ -5,8 +5,8 @@
 
 use super::{
     classes::{ClassNumber, Classes},
-    tally::{Counted, Tally},
     objects::{FIRST_PRIMITIVE, N_PRIMITIVES, width},
+    tally::{Counted, Tally},
 };
 
 /// HotSpot pads an instance by less, but for classes that ask for it with `@Contended`.
@@ -134,8 +134,9 @@ fn layout(tally: &Tally, classes: &Classes, id_bytes: usize) -> HeapLayout {
     let of_bytes = &tally.primitives_counted()[..N_PRIMITIVES];
     let array_rest =
         of_bytes.iter().map(|it| it.least_rest).chain(arrays().map(|(_, it)| rest(it))).min();
-    let array_header_bytes =
-        array_rest.filter(|&rest| rest != u64::MAX).and_then(|rest| header(&[12, 16, 20, 24], rest));
+    let array_header_bytes = array_rest
+        .filter(|&rest| rest != u64::MAX)
+        .and_then(|rest| header(&[12, 16, 20, 24], rest));
     let fields = |id: u64| {
         let number = classes.number(id)?;
         Some(classes.get(number).field_bytes[usize::from(is_wide)])

@@ -92,7 +92,9 @@ impl Heap<'_> {
         match kind {
             5 => Some(wide(u16::from_be_bytes)),
             // The VM writes UTF-16 in its own order, which is that of x86-64 and AArch64.
-            8 if is_string && self.value(node, "coder") == Some(1) => Some(wide(u16::from_le_bytes)),
+            8 if is_string && self.value(node, "coder") == Some(1) => {
+                Some(wide(u16::from_le_bytes))
+            }
             8 => Some(elements.iter().map(|&byte| char::from(byte)).collect()),
             _ => None,
         }
@@ -117,7 +119,8 @@ impl Heap<'_> {
                 .find_map(|name| self.reference(node, name)),
             _ => None,
         };
-        let Some(Entry::Objects { elements, .. }) = array.and_then(|array| self.entry(array)) else {
+        let Some(Entry::Objects { elements, .. }) = array.and_then(|array| self.entry(array))
+        else {
             return Vec::new();
         };
         let mut bytes = Bytes::new(elements, 0, elements.len(), self.records.id_bytes);
@@ -183,7 +186,8 @@ impl Heap<'_> {
     /// The method whose local variable `id` is, of a thread.
     fn local_name(&self, thread: Node, id: u64) -> Option<String> {
         let thread_id = self.id(thread);
-        let is_thread = |it: &&super::objects::Root| it.kind == RootKind::Thread && it.id == thread_id;
+        let is_thread =
+            |it: &&super::objects::Root| it.kind == RootKind::Thread && it.id == thread_id;
         let of = self.roots.iter().find(is_thread)?;
         let local = self.roots.iter().find(|it| {
             let is_local = matches!(it.kind, RootKind::JavaFrame | RootKind::JniLocal);
@@ -191,7 +195,12 @@ impl Heap<'_> {
         })?;
         let frames = self.frames(of.extra);
         let frame = frames.get(local.extra as usize);
-        Some(frame.map_or_else(|| "local variable".to_owned(), |it| format!("local variable of {it}")))
+        Some(
+            frame.map_or_else(
+                || "local variable".to_owned(),
+                |it| format!("local variable of {it}"),
+            ),
+        )
     }
 
     /// The frames of a stack, the innermost first.

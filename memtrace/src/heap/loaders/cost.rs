@@ -34,7 +34,8 @@ pub(super) fn costs(
     n_loaders: usize,
 ) -> Costs {
     let mut owner = vec![NOBODY; edges.n_nodes()];
-    let mut costs = Costs { own: vec![0; n_loaders], shared: vec![0; n_loaders], kept_by: Vec::new() };
+    let mut costs =
+        Costs { own: vec![0; n_loaders], shared: vec![0; n_loaders], kept_by: Vec::new() };
     let mut entries = entries.to_vec();
     let mut left = Vec::new();
     while let Some((group, entry)) = entries.pop() {

@@ -93,7 +93,8 @@ fn loader(heap: &Heap<'_>, node: Node, classes: Vec<ClassNumber>, tomcat: &Tomca
 
 fn is_tomcat(heap: &Heap<'_>, node: Node) -> bool {
     let is = |name: &str| {
-        heap.class_of(node).is_some_and(|class| heap.classes.is_a(class, &format!("{TOMCAT}{name}")))
+        heap.class_of(node)
+            .is_some_and(|class| heap.classes.is_a(class, &format!("{TOMCAT}{name}")))
     };
     is("WebappClassLoaderBase") || is("WebappClassLoader")
 }
@@ -143,7 +144,8 @@ fn of_jetty(heap: &Heap<'_>, loader: &mut Loader) {
         .or_else(|| heap.text_field(loader.node, "_name"));
     let current = heap.reference(context, "_classLoader");
     loader.is_dead = Some(current != Some(loader.node));
-    loader.state = Some(if current == Some(loader.node) { "current" } else { "replaced" }.to_owned());
+    loader.state =
+        Some(if current == Some(loader.node) { "current" } else { "replaced" }.to_owned());
 }
 
 fn urls(heap: &Heap<'_>, node: Node) -> Vec<String> {
@@ -191,11 +193,19 @@ fn tomcat(heap: &Heap<'_>) -> Tomcat {
 
 /// Marks what is there several times, though nobody says which is of use: all but the newest copy of one loader class with
 /// the same URLs, or without URLs, with the same classes.
-pub(in crate::heap) fn mark_copies(heap: &Heap<'_>, loaders: &mut [Loader], is_alive: impl Fn(Node) -> bool) {
+pub(in crate::heap) fn mark_copies(
+    heap: &Heap<'_>,
+    loaders: &mut [Loader],
+    is_alive: impl Fn(Node) -> bool,
+) {
     let mut groups: FxHashMap<(String, Vec<String>), Vec<usize>> = FxHashMap::default();
     for (at, loader) in loaders.iter().enumerate() {
         let is_many = MANY_BY_DESIGN.iter().any(|name| loader.class.ends_with(name));
-        if loader.is_dead.is_some() || is_many || loader.classes.is_empty() || !is_alive(loader.node) {
+        if loader.is_dead.is_some()
+            || is_many
+            || loader.classes.is_empty()
+            || !is_alive(loader.node)
+        {
             continue;
         }
         let key = if loader.urls.is_empty() { names(heap, loader) } else { loader.urls.clone() };

@@ -27,7 +27,9 @@ impl Holder {
         match self.kind {
             "thread" => "end the thread when the application stops".to_owned(),
             "timer" => "call Timer.cancel() when the application stops".to_owned(),
-            "thread_local" => "call ThreadLocal.remove() before the thread goes back to its pool".to_owned(),
+            "thread_local" => {
+                "call ThreadLocal.remove() before the thread goes back to its pool".to_owned()
+            }
             "shutdown_hook" => {
                 "call Runtime.removeShutdownHook() when the application stops".to_owned()
             }
@@ -36,7 +38,10 @@ impl Holder {
             }
             "static" => {
                 let field = self.path.first().map_or("the field", String::as_str);
-                format!("take it out of {} when the application stops", field.trim_start_matches("static "))
+                format!(
+                    "take it out of {} when the application stops",
+                    field.trim_start_matches("static ")
+                )
             }
             _ => "release the reference when the application stops".to_owned(),
         }

@@ -10,10 +10,14 @@ mod holders;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{dominators::Edges, graph::{Heap, Node}, reach::Reach};
+use super::{
+    dominators::Edges,
+    graph::{Heap, Node},
+    reach::Reach,
+};
+pub(super) use found::{Loader, find};
 use groups::Groups;
 pub use holders::Holder;
-pub(super) use found::{Loader, find};
 
 /// Holders that are told of, of each loader.
 const MAX_HOLDERS: usize = 20;
@@ -129,7 +133,8 @@ pub(super) fn report(heap: &Heap<'_>, edges: &Edges) -> LoaderReport {
             leaked.holders = holders_of(heap, &reach, &borders[of]);
             if leaked.holders.is_empty() {
                 let kept_by = costs.kept_by.iter().filter(|(kept, _)| *kept == at);
-                leaked.holders = kept_by.take(1).map(|&(_, by)| by_other(heap, &loaders[by as usize])).collect();
+                leaked.holders =
+                    kept_by.take(1).map(|&(_, by)| by_other(heap, &loaders[by as usize])).collect();
             }
             (at, leaked)
         })
@@ -222,7 +227,10 @@ fn leaks(leaked: &[(u32, LeakedLoader)], shared: &[u64]) -> Vec<Leak> {
         remedy.sort();
         remedy.dedup();
         if leak.reloadable == Some(true) {
-            remedy.push("set reloadable=\"false\": each change of a class reloads the application".to_owned());
+            remedy.push(
+                "set reloadable=\"false\": each change of a class reloads the application"
+                    .to_owned(),
+            );
         }
         leak.remedy = remedy;
     }
