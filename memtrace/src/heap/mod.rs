@@ -28,3 +28,8 @@ pub use objects::RootKind;
 pub use records::NoDump;
 pub use sizes::HeapLayout;
 pub use views::{ObjectView, PathView, ThreadView, object, paths, threads};
+
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
