@@ -193,7 +193,7 @@ shared! {
 pub const COOKIE_LEAF: u32 = 1 << 31;
 
 /// What the kernel side remembers of a thread; it begins with its [`Tally`].
-pub const THREAD_BYTES: usize = 384;
+pub const THREAD_BYTES: usize = 408;
 
 shared! {
     /// A thread's name as the kernel has it, filled up with zeros.

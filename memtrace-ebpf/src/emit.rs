@@ -50,13 +50,18 @@ pub(crate) struct What {
     pub(crate) own_mend: Mend,
 }
 
+/// Hands `what` to user space without a stack, or counts it as lost.
+#[inline(always)]
+pub(crate) fn emit(what: &What, wake: Wake) {
+    if !try_emit(what, wake) {
+        count(Counter::RING_FULL);
+    }
+}
+
 /// Hands `what` to user space without a stack; tells whether there was room.
 #[inline(always)]
-pub(crate) fn emit(what: &What, wake: Wake) -> bool {
-    let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else {
-        count(Counter::RING_FULL);
-        return false;
-    };
+pub(crate) fn try_emit(what: &What, wake: Wake) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<ShortEvent>(0) else { return false };
     let [a, b, c, ..] = what.args;
     entry.write(ShortEvent {
         enter_ns: what.enter_ns,
@@ -205,10 +210,20 @@ fn mends(what: &What, thread: Option<&Thread>, into: &mut [Mend; MAX_MENDS]) -> 
         Some(thread) => thread.mends(into),
         None => 0,
     };
-    if what.own_mend.slot == 0 || n >= MAX_MENDS as u32 {
+    let n = add(what.own_mend, n, into);
+    // The last, and never of the place where the event was: it may be of a call that has returned.
+    match thread {
+        Some(thread) if thread.unwanted.slot > what.regs.sp => add(thread.unwanted, n, into),
+        _ => n,
+    }
+}
+
+#[inline(always)]
+fn add(mend: Mend, n: u32, into: &mut [Mend; MAX_MENDS]) -> u32 {
+    if mend.slot == 0 || n >= MAX_MENDS as u32 {
         return n;
     }
-    into[n as usize] = what.own_mend;
+    into[n as usize] = mend;
     n + 1
 }
 

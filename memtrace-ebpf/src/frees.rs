@@ -1,6 +1,7 @@
 //! Blocks of an allocator that are given back.
 
-use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::{bindings::pt_regs, helpers::bpf_probe_read_user};
+use memtrace_common::Mend;
 
 use crate::{
     allocators::{Cookie, what},
@@ -16,25 +17,31 @@ use crate::{
 pub(crate) struct LastFree {
     /// The block; 0 if it was handed out again.
     pub(crate) addr: u64,
-    /// Where the return address was.
-    slot: u64,
+    /// The return address.
+    mend: Mend,
     /// Where it was probed, and where the innermost of those that it handed the block on to.
     ip: u64,
     inner_ip: u64,
 }
 
 /// A thread that gave nothing back yet.
-pub(crate) const NO_FREE: LastFree = LastFree { addr: 0, slot: 0, ip: 0, inner_ip: 0 };
+pub(crate) const NO_FREE: LastFree =
+    LastFree { addr: 0, mend: Mend { slot: 0, return_address: 0 }, ip: 0, inner_ip: 0 };
 
 impl LastFree {
     /// Whether a call with the block `addr` whose return address is at `slot`, and which is probed at `ip`, was made by this
     /// one, or is its last act; if so it is a part of this one.
     ///
-    /// Whether this one has returned is not known. But no two functions take back one block, unless one of them is made of
-    /// the other.
+    /// This one has not returned as long as its return address stands where it was: what is called next from there puts
+    /// another one in its place.
     #[inline(always)]
     fn contains(&mut self, addr: u64, slot: u64, ip: u64) -> bool {
-        if addr != self.addr || slot > self.slot || ip == self.ip || ip == self.inner_ip {
+        if addr != self.addr || slot > self.mend.slot || ip == self.ip || ip == self.inner_ip {
+            return false;
+        }
+        // SAFETY: the helper checks the address.
+        let word = unsafe { bpf_probe_read_user(self.mend.slot as *const u64) };
+        if word != Ok(self.mend.return_address) {
             return false;
         }
         self.inner_ip = ip;
@@ -60,7 +67,11 @@ pub(crate) fn given_back(regs: *const pt_regs, cookie: Cookie) {
         if thread.last_free.contains(regs.rdi, regs.rsp, regs.rip) {
             return;
         }
-        thread.last_free = LastFree { addr: regs.rdi, slot: regs.rsp, ip: regs.rip, inner_ip: 0 };
+        // SAFETY: the helper checks the address; what can't be read the kernel can't replace either.
+        let return_address = unsafe { bpf_probe_read_user(regs.rsp as *const u64) };
+        let mend = Mend { slot: regs.rsp, return_address: return_address.unwrap_or_default() };
+        thread.last_free = LastFree { addr: regs.rdi, mend, ip: regs.rip, inner_ip: 0 };
+        thread.unwanted = mend;
     }
     if rate_bytes() != 0 {
         if let Some(thread) = thread {

@@ -13,7 +13,7 @@ use crate::{
     emit::{Wake, What, emit},
     frees::NO_FREE,
     maps::{KERNEL, TARGETS, target},
-    tallies::tell_tally,
+    tallies::{tell_last_tally, tell_tally},
     task::{Ids, current_ids, current_task, field},
     threads,
 };
@@ -73,7 +73,7 @@ pub fn process_exec(ctx: BtfTracePointContext) -> i32 {
 pub fn process_exit(_ctx: BtfTracePointContext) -> i32 {
     let ids = current_ids();
     if let Some(thread) = threads::get(ids.tid) {
-        tell_tally(thread, ids.tid);
+        tell_last_tally(thread, ids.tid);
     }
     // Before anything else: of threads that end at once, the first may have taken the process out of the table.
     threads::forget(ids.tid);

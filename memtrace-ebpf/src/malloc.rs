@@ -92,7 +92,15 @@ pub(crate) fn wanted(regs: *const pt_regs, cookie: Cookie) -> bool {
     // SAFETY: the context is the kernel's saved registers.
     let regs = unsafe { &*regs };
     let Some(thread) = known.or_else(|| threads::get_or_add(ids.tid)) else { return false };
+    // SAFETY: the helper checks the address.
+    let Ok(return_address) = (unsafe { bpf_probe_read_user(regs.rsp as *const u64) }) else {
+        // Then the kernel can't replace it either, and its return is not seen.
+        count(Counter::RETURN_MISSED);
+        return false;
+    };
+    let mend = Mend { slot: regs.rsp, return_address };
     if thread.request.contains(regs.rsp) {
+        thread.unwanted = mend;
         return false;
     }
     if thread.request.is_under_way() {
@@ -103,21 +111,16 @@ pub(crate) fn wanted(regs: *const pt_regs, cookie: Cookie) -> bool {
     let is_sampled = rate_bytes() != 0;
     if cookie.is_leaf && is_done(thread, ids, size_of(kind, &args)) {
         thread.request.kind = 0;
+        thread.unwanted = mend;
         // It may be this block.
         thread.last_free.addr = 0;
         return false;
     }
-    // SAFETY: the helper checks the address.
-    let Ok(return_address) = (unsafe { bpf_probe_read_user(regs.rsp as *const u64) }) else {
-        // Then the kernel can't replace it either, and its return is not seen.
-        count(Counter::RETURN_MISSED);
-        return false;
-    };
     // From here on another thread may get the block.
     let was_sample =
         is_sampled && is_realloc(kind) && args[0] != 0 && sampling::forget(ids, args[0]);
     thread.request = Request {
-        mend: Mend { slot: regs.rsp, return_address },
+        mend,
         kind: u64::from(kind.0),
         ip: regs.rip,
         // SAFETY: the helper has no preconditions.
@@ -236,14 +239,24 @@ fn is_realloc(kind: Kind) -> bool {
 fn size_of(kind: Kind, args: &[u64; 3]) -> u64 {
     let [first, second, third] = *args;
     match kind {
-        Kind::CALLOC => first.wrapping_mul(second),
+        Kind::CALLOC => product(first, second),
         Kind::REALLOC | Kind::ALIGNED_ALLOC | Kind::MEMALIGN => second,
-        Kind::REALLOCARRAY => second.wrapping_mul(third),
+        Kind::REALLOCARRAY => product(second, third),
         Kind::POSIX_MEMALIGN => third,
         // Whole pages.
         Kind::PVALLOC => first.wrapping_add(4095) & !4095,
         _ => first,
     }
+}
+
+/// The product, or the largest number: what is too much can't be had, and must not look small.
+#[inline(always)]
+fn product(first: u64, second: u64) -> u64 {
+    // By halves: the instruction set has no product of 128 bits.
+    let (large, small) = if first > second { (first, second) } else { (second, first) };
+    let carry = ((large & 0xffff_ffff) * (small & 0xffff_ffff)) >> 32;
+    let upper = (large >> 32) * (small & 0xffff_ffff) + carry;
+    if small >> 32 != 0 || upper >> 32 != 0 { u64::MAX } else { first.wrapping_mul(second) }
 }
 
 /// The block that a function of `kind` returns; `posix_memalign` returns a status, and the block at `place`.

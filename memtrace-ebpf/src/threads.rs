@@ -33,6 +33,9 @@ pub(crate) struct Thread {
     pub(crate) nesting: Nesting,
     /// The function of an allocator that it is in.
     pub(crate) request: Request,
+    /// The return address of the last of these functions whose return is of no interest. It may be hidden all the same: the
+    /// kernel traps it where a session of another process is on the same file.
+    pub(crate) unwanted: Mend,
     /// What it gave back last.
     pub(crate) last_free: LastFree,
 }
@@ -52,6 +55,7 @@ static NEW: Thread = Thread {
     fs_base: 0,
     nesting: nesting::EMPTY,
     request: NO_REQUEST,
+    unwanted: Mend { slot: 0, return_address: 0 },
     last_free: NO_FREE,
 };
 

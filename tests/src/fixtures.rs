@@ -47,6 +47,9 @@ const OF_JAVA: &[&str] =
 /// Programs that call the allocator: a compiler that knows what malloc does may leave calls out.
 const BLOCKS: &[&str] = &["-fno-builtin", "-pthread"];
 
+/// A library that is an allocator, or stands before one.
+const ALLOCATOR: &[&str] = &["-shared", "-fPIC", "-O2", "-g0", "-fno-builtin"];
+
 /// Programs that leave their heap in some shape; what looks up a function by name needs a library before 2.34.
 const HEAPS: &[&str] = &["-fno-builtin", "-pthread", "-ldl", "-Wno-deprecated-declarations"];
 
@@ -102,24 +105,23 @@ const FIXTURES: &[Fixture] = &[
     fixture("blocks_each", "blocks_each", BLOCKS, &[]),
     fixture("blocks_edges", "blocks_edges", BLOCKS, &[]),
     fixture("blocks_fork", "blocks_fork", BLOCKS, &[]),
+    fixture("blocks_of_child", "blocks_of_child", BLOCKS, &[]),
+    fixture("blocks_in_turn", "blocks_in_turn", BLOCKS, &["two_frees.so"]),
+    fixture("blocks_pairs", "blocks_pairs", BLOCKS, &[]),
+    fixture("two_frees.so", "two_frees", ALLOCATOR, &[]),
     fixture("blocks_crowd", "blocks_crowd", BLOCKS, &[]),
     fixture("blocks_before", "blocks_before", BLOCKS, &[]),
     fixture("blocks_replaced", "blocks_replaced", BLOCKS, &[]),
     fixture("blocks_new", "blocks_new", &["-fno-builtin"], &[]),
     fixture("blocks_throw", "blocks_throw", &["-fno-builtin"], &[]),
-    fixture("hands_on.so", "hands_on", &["-shared", "-fPIC", "-O2", "-g0", "-fno-builtin"], &[]),
+    fixture("hands_on.so", "hands_on", ALLOCATOR, &[]),
     fixture(
         "hands_on_last.so",
         "hands_on",
         &["-shared", "-fPIC", "-O2", "-g0", "-fno-builtin", "-DAS_ITS_LAST_ACT"],
         &[],
     ),
-    fixture(
-        "own_malloc.so",
-        "own_malloc",
-        &["-shared", "-fPIC", "-O2", "-g0", "-fno-builtin"],
-        &[],
-    ),
+    fixture("own_malloc.so", "own_malloc", ALLOCATOR, &[]),
 ];
 
 /// The source of the fixture `heap_shapes`, to be built with another C library.

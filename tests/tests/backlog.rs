@@ -56,3 +56,23 @@ fn code_maps_are_lost() {
         assert_eq!(report.stacks_that_are(state), 0, "{state}");
     }
 }
+
+/// Of small blocks more ends are told of than there is room for: those are lost and counted, and no block is.
+#[test]
+fn sums_are_kept() {
+    let _turn = turn::together();
+    let mut subject = Subject::ready(&built("blocks_pairs"), &["1000000"]);
+    let tracing =
+        Memtrace::of_process(subject.pid()).args(["--malloc", "exact", "--min-size", "4K"]);
+    let tracing = tracing.attached();
+    tracing.signal(libc::SIGSTOP);
+    let said = subject.finish();
+    tracing.signal(libc::SIGCONT);
+    let report = tracing.stop().report();
+    assert!(subject.leave().success());
+    let about = format!("{:?} {}", report.lost(), report.about_malloc());
+    let n_lost = report.lost()["ring_full"];
+    assert!(n_lost > 100_000, "there was room: {about}");
+    assert_eq!(report.malloc("ignored_blocks"), said.number("got"), "{about}");
+    assert_eq!(report.malloc("freed_before_or_ignored") + n_lost, said.number("got"), "{about}");
+}

@@ -13,15 +13,19 @@ use memtrace_tests::{
     report::{Report, Stack},
     turn,
 };
+use serde_json::Value;
 
 const SCANNER: &str = "mcc-config-scanner";
 
 /// A Java frame's class and method.
 type Method<'a> = (&'a str, &'a str);
 
-/// The class and method of a frame, if it is Java's; names of native functions have no package.
+/// The class and method of a frame, if it is Java's and no guess, which says itself that it may be wrong; names of native
+/// functions have no package.
 fn method(frame: &str) -> Option<Method<'_>> {
-    let frame = frame.strip_suffix("_[?]").unwrap_or(frame);
+    if frame.ends_with("_[?]") {
+        return None;
+    }
     let (class, method) = frame.rsplit_once('.')?;
     let is_native = frame.contains("::") || frame.contains('+') || frame.starts_with('[');
     let starts_name = |part: &str| {
@@ -73,6 +77,16 @@ fn may_call(calls: &Calls, caller: Method<'_>, callee: Method<'_>) -> bool {
     called.names.contains(callee.1) || called.is_dynamic && is_linked
 }
 
+/// A stack in which `callee` stands directly below `caller`, as it is reported.
+fn first_with<'a>(report: &'a Report, caller: Method<'_>, callee: Method<'_>) -> Option<&'a Value> {
+    let stacks = report.value()["stacks"].as_array()?;
+    stacks.iter().find(|stack| {
+        let frames = stack["frames"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let of = |frame: &'a Value| frame.as_str().and_then(method);
+        frames.windows(2).any(|pair| (of(&pair[0]), of(&pair[1])) == (Some(caller), Some(callee)))
+    })
+}
+
 fn assert_legal(report: &Report) {
     let pairs = pairs(report);
     let folder = tempfile::tempdir().expect("there is room for the jars");
@@ -88,6 +102,11 @@ fn assert_legal(report: &Report) {
     let checked = pairs.iter().filter(|((class, _), _)| calls.knows(class));
     let illegal: Vec<_> =
         checked.clone().filter(|(caller, callee)| !may_call(&calls, *caller, *callee)).collect();
+    for (caller, callee) in &illegal {
+        if let Some(stack) = first_with(report, *caller, *callee) {
+            let _ = writeln!(stderr(), "not legal: {stack:#}");
+        }
+    }
     let (n_checked, n_made) = (checked.count(), pairs.len());
     let _ = writeln!(stderr(), "{n_checked} of {n_made} pairs of caller and callee were checked");
     assert!(illegal.is_empty(), "{} of {n_checked}: {illegal:#?}", illegal.len());

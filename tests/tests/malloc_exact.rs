@@ -99,6 +99,21 @@ fn handed_on() {
     }
 }
 
+/// Two ways of giving back that know nothing of each other, for one address and from one place of the stack: each counts.
+#[test]
+fn by_two_functions_in_turn() {
+    let _turn = turn::together();
+    let Watched { said, report, .. } = watch("blocks_in_turn", &["500"], &EXACT);
+    let about = report.about_malloc();
+    assert!(report.lost_events().is_empty(), "{about}");
+    assert!(said.number("at_the_same_place") > 400, "the fixture shows nothing");
+    assert_eq!(asked(&report, "by_malloc").n, said.number("got"), "{about}");
+    assert_eq!(left(&report, "by_malloc").n, 0, "{about}");
+    for key in ["frees_unknown", "frees_missed"] {
+        assert_eq!(report.malloc(key), 0, "{key}: {about}");
+    }
+}
+
 /// Whatever comes, in several threads that take each other's blocks.
 #[test]
 fn stress() {

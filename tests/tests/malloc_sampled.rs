@@ -102,7 +102,7 @@ fn calls_without_a_block() {
             let subject = allocator.subject("blocks_edges", &[case]);
             let Watched { said, report, .. } = watch_subject(subject, &sampled(Some("64")));
             assert_sums(&what, &said, &report);
-            for function in ["malloc", "realloc"] {
+            for function in ["malloc", "calloc", "realloc", "reallocarray"] {
                 let failed = said.number(&format!("{function}_failed"));
                 assert_eq!(report.failed(function), failed, "{what}: {}", report.about_malloc());
             }
@@ -281,5 +281,30 @@ fn from_the_first_instruction() {
         let is = left(&report, &format!("by_{function}")).bytes;
         // A block of a few bytes may be none.
         assert!(is.abs_diff(live_bytes) < 64, "{function}: {is} {live_bytes} {about}");
+    }
+}
+
+/// A call whose return is left out hides no caller, also where another process has its probes on the same file.
+#[test]
+fn stacks_below_calls_that_are_left_out() {
+    let _turn = turn::together();
+    for options in [&sampled(None)[..], &["--malloc", "exact", "--min-size", "4K"]] {
+        let memtrace = Memtrace::with_json().args(options);
+        let outcome = memtrace.command(built("blocks_of_child"), &["8000"]).run();
+        let (said, report) = (outcome.stdout.lines().collect::<Said>(), outcome.report());
+        let about = format!("{options:?}: {}", report.about_malloc());
+        let mut lost = report.lost_events();
+        // Of the child, before it asked for anything.
+        lost.remove("probed_late");
+        assert!(lost.is_empty(), "{about}");
+        assert_eq!(report.stacks_that_are("broken"), 0, "{about}");
+        let child = u32::try_from(said.number("child")).unwrap();
+        let way = ["main", "grow", "ask"];
+        let grown = report.stacks("mapped").into_iter().filter(|stack| {
+            stack.tid == child && way.iter().all(|name| stack.frames.iter().any(|is| is == name))
+        });
+        let bytes: u64 = grown.map(|stack| stack.value).sum();
+        // The heap was there before, of 33 pages.
+        assert!(bytes + 33 * 4096 >= said.number("bytes"), "{bytes}: {about}");
     }
 }

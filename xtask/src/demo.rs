@@ -31,6 +31,11 @@ pub(crate) const JAVA: [&str; 7] = [
     "-jar",
 ];
 
+/// How long the demo is traced, and how long the application goes on after its start-up, so that it is looked at while
+/// it still runs.
+const SECONDS: u32 = 15;
+const LINGER_SECONDS: u32 = 12;
+
 /// What the demo leaves, and what it is.
 const FILES: [(&str, &str); 5] = [
     ("report.txt", "the report, as `memtrace report demo.mt` prints it"),
@@ -55,7 +60,10 @@ pub(crate) fn run(repository: &Repository, policy: Policy) -> anyhow::Result<()>
     trace.arg("--flamegraph").arg(folder.join("demo.svg"));
     trace.arg("--json").arg(folder.join("demo.json"));
     trace.arg("-o").arg(folder.join("demo.mt"));
-    run::run(trace.arg("--").args(JAVA).arg(&jar))?;
+    trace.arg("-d").arg(format!("{SECONDS}s"));
+    let (jar_option, java) = JAVA.split_last().context("a command has words")?;
+    let linger = format!("-Ddemo.linger={LINGER_SECONDS}");
+    run::run(trace.arg("--").args(java).arg(linger).arg(jar_option).arg(&jar))?;
     save_report(&memtrace, &folder)?;
     list_files(&folder)
 }

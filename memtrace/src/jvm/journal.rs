@@ -9,6 +9,7 @@
 //! place that was used again for a block of the same size looks the same in every smaller record that HotSpot keeps.
 //! Headers lie a few KiB apart, so the heaps are read whole: that costs a fifth of one piece for each header.
 
+mod find;
 mod look_again;
 
 use std::{ops::Range, rc::Rc};
@@ -48,19 +49,6 @@ pub struct CodeChanges {
     pub n_new: usize,
     /// Where code was that is gone.
     pub gone: Vec<Range<u64>>,
-}
-
-/// What lies at an instruction at some time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) id: CodeId,
-    /// Since when this answer holds, for as long as the block is there; `None` for a block that is gone or
-    /// not known whole, or if it is not sure that it was there already.
-    pub(super) since_ns: Option<u64>,
-    /// Up to when it is known to hold.
-    pub(super) until_ns: u64,
-    /// Whether other code may have been there at that time.
-    pub(super) is_doubtful: bool,
 }
 
 /// The code of one JVM.
@@ -143,6 +131,25 @@ impl Journal {
             .iter()
             .filter(|(_, id)| self.code(*id).is_some_and(|code| code.kind == BlobKind::Method));
         methods.map(|&(at, id)| (id, at - self.cache.header + self.cache.used)).collect()
+    }
+
+    /// An instruction that a call in a method returns to, the bytes of the method's frame, and where other methods begin;
+    /// what is known of the method is from now on other code's, with a frame that is so much larger.
+    #[cfg(test)]
+    pub(super) fn replace_a_method(&mut self, more_bytes: u32) -> (u64, u32, u64) {
+        let starts: Vec<u64> = self.codes.values().map(|code| code.blob.code).collect();
+        let methods = self.codes.values_mut().filter(|code| code.kind == BlobKind::Method);
+        let with_call = methods.filter_map(|code| {
+            let mut pcs = code.blob.code..code.blob.code_end;
+            let pc = pcs.find(|&pc| code.may_return_to(pc) && !code.blob.deopt.contains(&pc))?;
+            Some((code, pc))
+        });
+        let (code, pc) = with_call.min_by_key(|(_, pc)| *pc).expect("a method was recorded");
+        let bytes = code.blob.frame_bytes;
+        code.blob.frame_bytes += more_bytes;
+        code.blob.compile_id ^= 1;
+        let other = starts.into_iter().find(|&start| start != code.blob.code);
+        (pc, bytes, other.expect("more than one was recorded"))
     }
 
     /// The time, as far as it is known.
@@ -302,71 +309,5 @@ impl Journal {
             let code = codes.remove(&id.0);
             *debug_bytes -= code.map_or(0, |code| code.size_bytes());
         }
-    }
-
-    /// What was at `pc` at `time_ns`. Reads the code cache where nothing is known.
-    pub(super) fn find(&mut self, memory: &dyn Memory, pc: u64, time_ns: u64) -> Option<Found> {
-        if self.absent.holds(pc, time_ns) {
-            return None;
-        }
-        let found = self.search(memory, pc, time_ns);
-        if found.is_none() {
-            self.absent.add(pc, time_ns, self.now_ns);
-        }
-        found
-    }
-
-    fn search(&mut self, memory: &dyn Memory, pc: u64, time_ns: u64) -> Option<Found> {
-        let known = self.current_at(pc);
-        if let Some(id) = known {
-            self.complete(memory, id);
-        }
-        let seen = match known {
-            Some(id) if self.seen_until(memory, id, time_ns).is_some() => Some(id),
-            _ => self.look(memory, pc, time_ns),
-        };
-        // What is not there any more, or can't be looked at any more, was perhaps gone before the event.
-        let current = seen.or(known);
-        if let Some(id) = current
-            && let Some(code) = self.codes.get(&id.0)
-            && code.since_ns <= time_ns
-        {
-            let is_sure = seen.is_some();
-            let since_ns = (is_sure && !code.is_incomplete()).then_some(code.since_ns);
-            return Some(Found { id, since_ns, until_ns: code.seen_ns, is_doubtful: !is_sure });
-        }
-        // The event is older than what is there now: what was there then, or might have been?
-        let mut candidates: Vec<CodeId> = Vec::new();
-        for &id in self.gone.iter().rev() {
-            let Some(code) = self.codes.get(&id.0).filter(|code| code.contains(pc)) else {
-                continue;
-            };
-            let Some((last_ns, gone_ns)) = code.gone else { continue };
-            if (code.since_ns..=last_ns).contains(&time_ns) {
-                return Some(Found { id, since_ns: None, until_ns: 0, is_doubtful: false });
-            }
-            // Between two looks one goes and the next comes.
-            if time_ns <= gone_ns {
-                candidates.push(id);
-            }
-        }
-        candidates.extend(current);
-        let may_return =
-            |id: &&CodeId| self.codes.get(&id.0).is_some_and(|code| code.may_return_to(pc));
-        let n_possible = candidates.iter().filter(may_return).count();
-        let id = *candidates.iter().find(may_return).or(candidates.first())?;
-        let is_late = current == Some(id)
-            && self
-                .codes
-                .get(&id.0)
-                .is_some_and(|code| code.since_ns > time_ns.saturating_add(MAX_LAG_NS));
-        let is_doubtful = is_late || n_possible != 1;
-        Some(Found { id, since_ns: None, until_ns: 0, is_doubtful })
-    }
-
-    fn current_at(&self, pc: u64) -> Option<CodeId> {
-        let next = self.current.partition_point(|&(address, _)| address <= pc);
-        let (_, id) = *self.current.get(next.checked_sub(1)?)?;
-        self.codes.get(&id.0).filter(|code| code.contains(pc)).map(|_| id)
     }
 }

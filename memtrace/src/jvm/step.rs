@@ -58,6 +58,16 @@ pub(super) struct Known {
     until_ns: u64,
 }
 
+/// What to do at an instruction at some time.
+#[derive(Clone, Copy, Debug)]
+struct Looked {
+    rule: Rule,
+    /// Other code that may have been there.
+    other: Option<CodeId>,
+    /// Whether there may have been any.
+    is_doubtful: bool,
+}
+
 impl JavaCode {
     /// The step from where a call returns to, in a stack of `time_ns`.
     pub fn step(
@@ -67,15 +77,30 @@ impl JavaCode {
         stack: &impl StackWords,
     ) -> Result<Step, NoStep> {
         self.asked_ns = time_ns;
-        let known = match self.interpreter.contains(&at.pc) {
-            true => Some((Rule::Interpreted, false)),
-            false => self.rule(at.pc, time_ns),
-        };
-        let (rule, is_doubtful) = known.ok_or(NoStep::Unknown)?;
-        let mut step = self.apply(rule, at, time_ns, stack)?;
-        if is_doubtful {
-            step.certainty = Certainty::Approximate;
+        if self.interpreter.contains(&at.pc) {
+            return self.leave(Rule::Interpreted, at, time_ns, stack);
         }
+        let Looked { rule, other, is_doubtful } =
+            self.rule(at.pc, time_ns).ok_or(NoStep::Unknown)?;
+        let mut step = self.leave(rule, at, time_ns, stack);
+        if step == Err(NoStep::Implausible)
+            && let Some(other) = other.and_then(|id| self.make_rule(at.pc, id))
+        {
+            step = self.leave(other, at, time_ns, stack);
+        }
+        let certainty = if is_doubtful { Certainty::Approximate } else { Certainty::Exact };
+        step.map(|step| Step { certainty: step.certainty.max(certainty), ..step })
+    }
+
+    /// The step by `rule`, if it leads anywhere.
+    fn leave(
+        &mut self,
+        rule: Rule,
+        at: Registers,
+        time_ns: u64,
+        stack: &impl StackWords,
+    ) -> Result<Step, NoStep> {
+        let step = self.apply(rule, at, time_ns, stack)?;
         // Methods are called by generated code only, be it the call stub.
         let is_method = !matches!(step.frame, FrameKey::Stub(_) | FrameKey::Entry);
         let is_called = !is_method || self.contains(step.caller.pc);
@@ -165,13 +190,13 @@ impl JavaCode {
     /// Whether a call from Java or from the call stub may return to `pc`.
     pub(super) fn is_return_address(&mut self, pc: u64, time_ns: u64) -> bool {
         self.contains(pc)
-            && match self.rule(pc, time_ns) {
-                Some((Rule::Interpreted | Rule::Deoptimized { .. }, _)) => true,
-                Some((Rule::Fixed { frame: FrameKey::Compiled { code, .. }, .. }, _)) => {
+            && match self.rule(pc, time_ns).map(|looked| looked.rule) {
+                Some(Rule::Interpreted | Rule::Deoptimized { .. }) => true,
+                Some(Rule::Fixed { frame: FrameKey::Compiled { code, .. }, .. }) => {
                     self.journal.code(code).is_some_and(|code| code.may_return_to(pc))
                 }
-                Some((Rule::Fixed { frame, .. }, _)) => !matches!(frame, FrameKey::Stub(_)),
-                Some((Rule::Framed { frame }, _)) => match frame {
+                Some(Rule::Fixed { frame, .. }) => !matches!(frame, FrameKey::Stub(_)),
+                Some(Rule::Framed { frame }) => match frame {
                     FrameKey::Entry => true,
                     FrameKey::Stub(id) => {
                         self.journal.code(id).is_some_and(|code| code.kind == BlobKind::Upcall)
@@ -184,7 +209,7 @@ impl JavaCode {
 
     /// Whether `pc` lies in a compiled method, where no call returns that the compiler describes.
     pub(super) fn is_leaf_call(&mut self, pc: u64, time_ns: u64) -> bool {
-        matches!(self.rule(pc, time_ns), Some((Rule::Leaf { .. }, _)))
+        matches!(self.rule(pc, time_ns), Some(Looked { rule: Rule::Leaf { .. }, .. }))
     }
 
     /// Above a virtual thread's thawed frames: the carrier's frames begin behind the `ContinuationEntry`.
@@ -211,8 +236,8 @@ impl JavaCode {
         Ok(Step { frame, caller, certainty: Certainty::Approximate })
     }
 
-    /// What to do at `pc`, and whether other code may have been there.
-    fn rule(&mut self, pc: u64, time_ns: u64) -> Option<(Rule, bool)> {
+    /// What to do at `pc`.
+    fn rule(&mut self, pc: u64, time_ns: u64) -> Option<Looked> {
         let Self { rules, journal, memory, .. } = self;
         if let Some(known) = rules.get_mut(&pc)
             && known.since_ns <= time_ns
@@ -221,7 +246,7 @@ impl JavaCode {
                 known.until_ns = journal.seen_until(&**memory, known.code, time_ns).unwrap_or(0);
             }
             if time_ns <= known.until_ns {
-                return Some((known.rule, false));
+                return Some(Looked { rule: known.rule, other: None, is_doubtful: false });
             }
             rules.remove(&pc);
         }
@@ -237,7 +262,7 @@ impl JavaCode {
             let (code, until_ns) = (found.id, found.until_ns);
             self.rules.insert(pc, Known { rule, code, since_ns, until_ns });
         }
-        Some((rule, found.is_doubtful))
+        Some(Looked { rule, other: found.other, is_doubtful: found.is_doubtful })
     }
 
     fn make_rule(&self, pc: u64, id: CodeId) -> Option<Rule> {
@@ -306,4 +331,37 @@ pub(super) fn framed(at: Registers, stack: &impl StackWords) -> Result<Registers
 
 pub(super) fn word(stack: &impl StackWords, address: u64) -> Result<u64, NoStep> {
     stack.word(address).ok_or(NoStep::Uncopied(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jvm::{Vm, recorded::recorded};
+
+    /// Where code came in the place of other code about the time of the event, the stack tells which one it was, and that
+    /// stays a guess. What stands on the stack for neither is no step.
+    #[test]
+    fn replaced_about_that_time() {
+        const SP: u64 = 0x7000_0000;
+        for (memory, libjvm) in recorded() {
+            let vm = Vm::open(memory.clone(), libjvm).unwrap();
+            // Frames of the old code have so many bytes more than those of the new one; which one's the stack has.
+            for (more_bytes, has_old, is_step) in
+                [(64, true, true), (64, false, true), (0, false, true), (64, true, false)]
+            {
+                let mut code = JavaCode::new(&vm).unwrap();
+                code.observe(1_000).unwrap();
+                let (pc, bytes, caller) = code.journal.replace_a_method(more_bytes);
+                code.set_time(2_000);
+                let bytes = u64::from(bytes) + if has_old { u64::from(more_bytes) } else { 0 };
+                let slot = SP + bytes - 8;
+                let word = |at: u64| Some(if at == slot && is_step { caller } else { 0 });
+                let step = code.step(Registers { pc, sp: SP, fp: 0 }, 1_500, &word);
+                let found = step.map(|step| (step.caller.pc, step.caller.sp, step.certainty));
+                let want = (caller, slot + 8, Certainty::Approximate);
+                let want = if is_step { Ok(want) } else { Err(NoStep::Implausible) };
+                assert_eq!(found, want, "{more_bytes} {has_old} {is_step}");
+            }
+        }
+    }
 }

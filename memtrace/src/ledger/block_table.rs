@@ -108,6 +108,18 @@ impl BlockTable {
         old.map_or(Put::New, Put::Over)
     }
 
+    /// The block at `address`.
+    pub(super) fn get(&self, address: u64) -> Option<Block> {
+        if address > mask(ADDRESS_BITS) {
+            return None;
+        }
+        let (shard, key) = place(address);
+        let shard = &self.shards[shard];
+        let packed = shard.slots[shard.find(key).ok()?];
+        let huge = self.huge.get(&address).filter(|_| packed.is_huge());
+        Some(Block { size: huge.copied().unwrap_or(packed.size()), ..packed.block() })
+    }
+
     /// Takes out the block at `address`.
     pub(super) fn take(&mut self, address: u64) -> Option<Block> {
         if address > mask(ADDRESS_BITS) {

@@ -272,6 +272,11 @@ impl Blocks {
             .map(|block| (block.owner, weight(block.size, self.mean_bytes)))
     }
 
+    /// The block at `address` of a process that goes on, with the index of its owner.
+    pub(super) fn at(&self, tgid: u32, address: u64) -> Option<Block> {
+        self.heaps.get(&tgid)?.table.get(address)
+    }
+
     pub(super) fn counts(&self) -> BlockCounts {
         // Differences of large numbers: what is left of nothing may be below it.
         let error_bytes = self.mean_bytes.map(|_| (Z_95 * self.variance.max(0.0).sqrt()) as u64);

@@ -100,6 +100,13 @@ impl Ledger {
         rows
     }
 
+    /// Who asked for the block at `address` of process `tgid`, which goes on: the index of the thread, and the stack.
+    /// `None` where it is not live, or not remembered.
+    pub fn owner_of_block(&self, tgid: u32, address: u64) -> Option<(u32, StackId)> {
+        let owner = self.blocks.at(tgid, address)?.owner;
+        self.totals().get(owner as usize).map(|total| (total.thread, total.stack))
+    }
+
     /// The value of `metric` in all.
     pub fn sum(&self, metric: Metric) -> u64 {
         let values = self.totals.with_blocks().map(|(total, blocks)| metric.of(total, &blocks));

@@ -91,7 +91,8 @@ impl Probes {
     }
 
     /// Probes the functions of the allocator that is in `library` in process `tgid`, which need not have mapped it yet;
-    /// nobody else traps. Returns how many functions were probed; 0 where there is none, or they are probed already.
+    /// only who has its memory traps, and nobody else. Returns how many functions were probed; 0 where there is none, or
+    /// they are probed already.
     pub fn attach_allocator(&mut self, tgid: u32, library: &Library) -> Result<usize> {
         if self.knows_allocator(tgid, library.key()) {
             return Ok(0);

@@ -293,6 +293,17 @@ impl Probes {
         Ok(())
     }
 
+    /// What threads that have ended could not tell.
+    fn left_tallies(&self) -> Vec<(u32, Tally)> {
+        let map = self.ebpf.map("LEFT_TALLIES");
+        let left = map.and_then(|map| aya::maps::HashMap::<_, u64, LeftTally>::try_from(map).ok());
+        let Some(left) = left else { return Vec::new() };
+        let tally = |(key, LeftTally(bytes)): (u64, LeftTally)| {
+            Some((key as u32, Tally::read_from_bytes(&bytes).ok()?))
+        };
+        left.iter().filter_map(Result::ok).filter_map(tally).collect()
+    }
+
     /// What of the threads' blocks has not been told when everything is detached, where not all are told of one by one.
     pub fn tallies(&self) -> Vec<(u32, Tally)> {
         let Some(map) = self.ebpf.map("THREADS") else { return Vec::new() };
@@ -303,7 +314,8 @@ impl Probes {
             let (tally, _) = Tally::read_from_prefix(&bytes).ok()?;
             (tally.tgid != 0).then_some((tid, tally))
         };
-        threads.iter().filter_map(Result::ok).filter_map(tally).collect()
+        let living = threads.iter().filter_map(Result::ok).filter_map(tally);
+        living.chain(self.left_tallies()).collect()
     }
 
     fn attach_function(
@@ -368,6 +380,14 @@ struct Thread([u8; THREAD_BYTES]);
 
 // SAFETY: bytes.
 unsafe impl aya::Pod for Thread {}
+
+/// A [`Tally`] as bytes of a map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct LeftTally([u8; size_of::<Tally>()]);
+
+// SAFETY: bytes.
+unsafe impl aya::Pod for LeftTally {}
 
 /// [`TargetFlags`] as bytes for a map.
 #[derive(Clone, Copy)]

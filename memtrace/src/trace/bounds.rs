@@ -6,6 +6,7 @@
 
 use super::record::{Record, ThreadName};
 use crate::{
+    footprint::Footprint,
     ledger::{Event, What},
     stacks::{MAX_FRAMES, MAX_FRAMES_OF_WALK, MAX_STACKS},
 };
@@ -16,7 +17,10 @@ const MAX_FRAMES_OF_STACK: usize = MAX_FRAMES_OF_WALK + 1;
 const MAX_FRAMES_OF_STACKS: usize = 64 << 20;
 /// Bytes of a frame's name: a symbol, or a file's name and an address.
 const MAX_FRAME_BYTES: usize = 4096;
-/// Names in a list: of losses, of failed calls, of features.
+/// Arenas of a footprint, and heaps of all of them.
+const MAX_ARENAS: usize = 1024;
+const MAX_PINS: usize = 65_536;
+/// Names in a list: of losses, of failed calls, of features; notes on a footprint.
 const MAX_LIST: usize = 1024;
 /// No id of a thread is larger (`PID_MAX_LIMIT` of 64-bit kernels).
 const MAX_TID: u32 = 1 << 22;
@@ -55,6 +59,7 @@ impl Bounds {
             Record::Event(event) => within_ids(&ids_of(event)),
             Record::ThreadName(ThreadName { tgid, tid, .. }) => within_ids(&[*tgid, *tid]),
             Record::Before((tgid, _)) => within_ids(&[*tgid]),
+            Record::Footprint(footprint) => admit_footprint(footprint),
             Record::Target(_)
             | Record::Sample(_)
             | Record::Note(_)
@@ -63,6 +68,15 @@ impl Bounds {
             | Record::MinSize(_) => Ok(()),
         }
     }
+}
+
+fn admit_footprint(footprint: &Footprint) -> Result<(), &'static str> {
+    let arenas = footprint.malloc.as_ref().map_or(&[][..], |malloc| &malloc.arenas);
+    let n_pins = arenas.iter().map(|arena| arena.pinned_by.len()).sum();
+    within(arenas.len(), MAX_ARENAS, "a footprint of more than 1,024 arenas")?;
+    within(n_pins, MAX_PINS, "a footprint of more than 65,536 heaps")?;
+    let parts = footprint.container.as_ref().map_or(0, |container| container.parts.len());
+    within_list(parts.max(footprint.notes.len()).max(footprint.rows.len()))
 }
 
 fn ids_of(event: &Event) -> [u32; 3] {

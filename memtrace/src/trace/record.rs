@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    footprint::Footprint,
     ledger::{Before, Event, NameFrom, Sample},
     stacks::{Frame, Stack},
 };
@@ -145,4 +146,6 @@ records! {
     Malloc(Malloc) = 13,
     /// Blocks of fewer bytes are ignored; told with the above, not at all where none are.
     MinSize(u64) = 14,
+    /// What the process's resident bytes consist of at a moment.
+    Footprint(Footprint) = 15,
 }

@@ -1,6 +1,7 @@
 //! What a trace says, as far as it was read: the one model behind the live view and `memtrace report`.
 
 use crate::{
+    footprint::Footprint,
     ledger::{Ledger, What},
     stacks::{Frame, FrameId, Quality, Stack, StackId},
 };
@@ -44,6 +45,10 @@ pub struct Recording {
     pub min_size: Option<u64>,
     /// Who obtained memory and who holds it.
     pub ledger: Ledger,
+    /// What the process's resident bytes consisted of when that was first looked at, if it was more than once.
+    pub first_footprint: Option<Footprint>,
+    /// The same when it was last looked at.
+    pub footprint: Option<Footprint>,
     /// Frames by number.
     pub frames: Vec<Frame>,
     /// Stacks by number.
@@ -87,6 +92,10 @@ impl Recording {
             Record::Failed(failed) => self.failed = failed,
             Record::Note(note) => self.note(note),
             Record::End(end) => self.end = Some(end),
+            Record::Footprint(footprint) => {
+                let last = self.footprint.replace(footprint);
+                self.first_footprint = self.first_footprint.take().or(last);
+            }
             Record::MinSize(bytes) => {
                 self.min_size = Some(bytes);
                 self.ledger.ignore_blocks(bytes);

@@ -4,6 +4,7 @@ use std::{io, ops::ControlFlow, time::Instant};
 
 use super::*;
 use crate::{
+    footprint::{self, Arena, Container, Footprint, JavaHeap, Pin, Row, RowKind},
     ledger::{Allocation, Before, Event, Freeing, Metric, NameFrom, Sample, StreamKind, What},
     report,
     stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
@@ -49,6 +50,7 @@ fn records() -> Vec<Record> {
         Record::Losses(vec![("ring_full".into(), 3)]),
         Record::Failed(vec![("mmap".into(), 1)]),
         Record::Note("a note".into()),
+        Record::Footprint(footprint()),
         Record::End(End {
             time_ns: 11,
             why: Why::Asked,
@@ -57,6 +59,22 @@ fn records() -> Vec<Record> {
             self_max_rss_bytes: 2,
         }),
     ]
+}
+
+/// One with everything in it.
+fn footprint() -> Footprint {
+    let row = Row { kind: RowKind::Gc, resident_bytes: 4096, swap_bytes: 0 };
+    let arena = Arena { address: 7, pinned_by: vec![Pin::default()], ..Arena::default() };
+    Footprint {
+        time_ns: 10,
+        rss_bytes: 4096,
+        rows: vec![row],
+        java_heap: Some(JavaHeap::default()),
+        malloc: Some(footprint::Malloc { arenas: vec![arena], ..footprint::Malloc::default() }),
+        container: Some(Container::default()),
+        notes: vec!["a note".into()],
+        ..Footprint::default()
+    }
 }
 
 /// A file with a block for each record.

@@ -47,6 +47,7 @@ pub(super) async fn follow(
             Input::TimeOver => break Why::Duration,
             Input::Report => {
                 catch_up(&mut session, &mut inputs).await;
+                session.look_at_footprint();
                 show_report(&session, args);
             }
             Input::Named(Ok(names)) => {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     events::{Event, Window},
+    footprint,
     jvm::Look,
     ledger::{self, Before, Meaning, Sample, What},
     probes::{Blocks, Probes, Ring},
@@ -144,6 +145,8 @@ impl Session {
         let root = self.processes.root;
         self.processes.stacks.prepare(root);
         let notes = looking::probe_allocators(&mut self.processes.probes, root);
+        // While nothing comes that would have to wait.
+        self.look_at_footprint();
         self.processes.probes.attach()?;
         self.name_target(target::command_line(root));
         notes.into_iter().for_each(|note| self.note(note));
@@ -167,6 +170,16 @@ impl Session {
             self.window.push(reading.began_ns, Timed::Before(root, before));
         }
         self.reading = Some(reading);
+    }
+
+    /// Looks at what the resident bytes of the process consist of now, if it still runs.
+    pub(super) fn look_at_footprint(&mut self) {
+        let root = self.processes.root;
+        match footprint::take(root, clock::now_ns()) {
+            Ok(footprint) => self.put(Record::Footprint(footprint)),
+            Err(_) if !target::is_alive(root) => {}
+            Err(error) => self.note(format!("there is no footprint: {error}")),
+        }
     }
 
     /// Reads what is in the ring buffer, for a turn at the most; tells whether it was emptied.

@@ -193,7 +193,11 @@ mod tests {
             journal.codes.get_mut(&old.0).unwrap().blob.compile_id ^= 1;
             journal.set_time(LATER);
             let either = journal.find(&*memory, pc, LATER - 1).unwrap();
-            assert_eq!((either.id, either.since_ns, either.is_doubtful), (old, None, true));
+            assert_eq!(
+                (either.other, either.since_ns, either.is_doubtful),
+                (Some(old), None, true)
+            );
+            assert_ne!(either.id, old, "what came so soon after the event is likelier");
             let sure = journal.find(&*memory, pc, LATER).unwrap();
             assert!(
                 sure.id != old && !sure.is_doubtful && sure.since_ns == Some(LATER),

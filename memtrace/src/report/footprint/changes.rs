@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::words_of;
+use super::short_name;
 use crate::report::units;
 
 /// A row at two moments.
@@ -17,8 +17,21 @@ pub struct Change {
 }
 
 impl Change {
-    fn grown_by(&self) -> i128 {
+    /// What it has more.
+    pub(in crate::report) fn grown_by(&self) -> i128 {
         i128::from(self.after_bytes) - i128::from(self.before_bytes)
+    }
+
+    /// The same as text.
+    pub(in crate::report) fn signed(&self) -> String {
+        let grown_by = self.grown_by();
+        let size = units::bytes(u64::try_from(grown_by.unsigned_abs()).unwrap_or(u64::MAX));
+        let sign = match grown_by {
+            0 => "",
+            1.. => "+",
+            _ => "-",
+        };
+        format!("{sign}{size}")
     }
 }
 
@@ -47,7 +60,7 @@ pub fn write_changes(changes: &[Change], rss: (u64, u64), out: &mut dyn Write) -
     writeln!(out, "      change      before       after  what")?;
     let changed = changes.iter().filter(|change| change.grown_by() != 0);
     for change in changed {
-        write_line(change, &words_of(&change.kind), out)?;
+        write_line(change, &short_name(&change.kind), out)?;
     }
     let (before_bytes, after_bytes) = rss;
     let sum = Change { kind: String::new(), before_bytes, after_bytes };
@@ -55,15 +68,8 @@ pub fn write_changes(changes: &[Change], rss: (u64, u64), out: &mut dyn Write) -
 }
 
 fn write_line(change: &Change, what: &str, out: &mut dyn Write) -> io::Result<()> {
-    let grown_by = change.grown_by();
-    let size = units::bytes(u64::try_from(grown_by.unsigned_abs()).unwrap_or(u64::MAX));
-    let sign = match grown_by {
-        0 => "",
-        1.. => "+",
-        _ => "-",
-    };
     let (before, after) = (units::bytes(change.before_bytes), units::bytes(change.after_bytes));
-    writeln!(out, "  {:>10}  {before:>10}  {after:>10}  {what}", format!("{sign}{size}"))
+    writeln!(out, "  {:>10}  {before:>10}  {after:>10}  {what}", change.signed())
 }
 
 #[cfg(test)]

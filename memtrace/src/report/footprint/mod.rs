@@ -54,7 +54,7 @@ pub fn write_text(now: &FootprintNow, out: &mut dyn Write) -> io::Result<()> {
 #[must_use]
 pub fn lines(footprint: &Footprint) -> Vec<String> {
     let mut lines = table(footprint);
-    let beside = beside(footprint);
+    let beside = beside(footprint, MAX_ARENAS);
     if !beside.is_empty() {
         lines.push(String::new());
         lines.extend(beside);
@@ -63,7 +63,7 @@ pub fn lines(footprint: &Footprint) -> Vec<String> {
 }
 
 /// A line for each row, and one with their sum.
-fn table(footprint: &Footprint) -> Vec<String> {
+pub(super) fn table(footprint: &Footprint) -> Vec<String> {
     let is_swapped = footprint.swap_bytes > 0;
     let swap = |text: &str| if is_swapped { format!("  {text:>10}") } else { String::new() };
     let mut lines = vec![format!("  {:>10}{}   share  what", "resident", swap("swapped"))];
@@ -88,7 +88,8 @@ fn share(part: u64, whole: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-fn beside(footprint: &Footprint) -> Vec<String> {
+/// What stands beside the table, with as many arenas one by one and the others together, or none.
+pub(super) fn beside(footprint: &Footprint, n_arenas: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut labeled = |label: &str, text: String| lines.push(format!("{label:<LABEL$} {text}"));
     if let Some(heap) = &footprint.java_heap {
@@ -114,7 +115,7 @@ fn beside(footprint: &Footprint) -> Vec<String> {
                 units::bytes(malloc.trim_returns_bytes)
             ),
         );
-        let arenas = arenas(&malloc.arenas);
+        let arenas = if n_arenas > 0 { arenas(&malloc.arenas, n_arenas) } else { Vec::new() };
         arenas.into_iter().for_each(|(label, text)| labeled(&label, text));
     }
     if footprint.hugetlb_bytes > 0 {
@@ -127,11 +128,11 @@ fn beside(footprint: &Footprint) -> Vec<String> {
     lines
 }
 
-fn arenas(arenas: &[Arena]) -> Vec<(String, String)> {
-    let shown = arenas.iter().take(MAX_ARENAS);
+fn arenas(arenas: &[Arena], n: usize) -> Vec<(String, String)> {
+    let shown = arenas.iter().take(n);
     let mut lines: Vec<(String, String)> =
         shown.map(|it| ("  arena".to_owned(), arena(it))).collect();
-    let others = &arenas[arenas.len().min(MAX_ARENAS)..];
+    let others = &arenas[arenas.len().min(n)..];
     if !others.is_empty() {
         let sum = |of: fn(&Arena) -> u64| units::bytes(others.iter().map(of).sum());
         let text = format!(
@@ -191,7 +192,7 @@ pub fn by_name(footprint: &Footprint) -> Vec<(String, u64)> {
 }
 
 /// What a row is called for people, by its name for programs; one that is not known is what it is.
-fn words_of(name: &str) -> String {
+pub(super) fn short_name(name: &str) -> String {
     let kind = RowKind::ALL.into_iter().find(|kind| kind.name() == name);
     kind.map_or_else(|| escape::line(name).into_owned(), |kind| words::short(kind).to_owned())
 }

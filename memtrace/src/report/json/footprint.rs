@@ -97,14 +97,15 @@ struct Container<'r> {
 }
 
 impl<'r> Footprint<'r> {
-    pub(super) fn of(it: &'r footprint::Footprint) -> Self {
+    /// What was looked at `time_ns` after whatever seconds are counted from.
+    pub(super) fn of(it: &'r footprint::Footprint, time_ns: u64) -> Self {
         let row = |row: &footprint::Row| Row {
             kind: row.kind.name(),
             resident_bytes: row.resident_bytes,
             swap_bytes: row.swap_bytes,
         };
         Self {
-            seconds: units::seconds(it.time_ns),
+            seconds: units::seconds(time_ns),
             rss_bytes: it.rss_bytes,
             swap_bytes: it.swap_bytes,
             hugetlb_bytes: it.hugetlb_bytes,
@@ -160,7 +161,7 @@ fn document(now: &FootprintNow) -> Document<'_> {
         schema: SCHEMA,
         memtrace: env!("CARGO_PKG_VERSION"),
         target: Target::of(&now.target),
-        footprint: Footprint::of(&now.footprint),
+        footprint: Footprint::of(&now.footprint, now.footprint.time_ns),
     }
 }
 

@@ -11,7 +11,9 @@ use super::super::{
     units,
 };
 use super::blocks::{Blocks, BlocksOfStack, BlocksOfThread, Trends};
+use super::footprint::Footprint;
 use crate::{
+    footprint,
     ledger::{EndedBy, Metric, Sample, StackRow, ThreadRow},
     stacks::Frame,
     trace::{self, End, Held, Recording, StackCounts},
@@ -29,6 +31,10 @@ pub(super) struct Report<'r> {
     rss: Vec<Rss>,
     #[serde(rename = "self", skip_serializing_if = "Option::is_none")]
     memtrace_itself: Option<Itself>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_footprint: Option<Footprint<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    footprint: Option<Footprint<'r>>,
     notes: &'r [String],
     threads: Vec<Thread<'r>>,
     #[serde(serialize_with = "stacks")]
@@ -150,6 +156,8 @@ impl<'r> Report<'r> {
     pub(super) fn of(recording: &'r Recording) -> Self {
         let ledger = &recording.ledger;
         let end = recording.end.as_ref();
+        let footprint =
+            |it: &'r footprint::Footprint| Footprint::of(it, ledger.since_start_ns(it.time_ns));
         Self {
             schema: SCHEMA,
             memtrace: env!("CARGO_PKG_VERSION"),
@@ -160,6 +168,8 @@ impl<'r> Report<'r> {
                 cpu_seconds: units::seconds(end.self_cpu_ns),
                 max_rss_bytes: end.self_max_rss_bytes,
             }),
+            first_footprint: recording.first_footprint.as_ref().map(footprint),
+            footprint: recording.footprint.as_ref().map(footprint),
             notes: &recording.notes,
             threads: threads(recording),
             stacks: recording,

@@ -2,9 +2,10 @@
 //!
 //! In: a recording, at its end or under way, and what to list stacks by. Out: what was traced, how much memory it
 //! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit 100 columns and
-//! are some 50 at most, and 20 more where calls of malloc were traced, except notes. Folded stacks and JSON have the whole.
+//! are some 50 at most, and 20 more each for what is resident and where calls of malloc were traced, except notes. Folded stacks and JSON have the whole.
 
 mod blocks;
+mod footprint;
 mod stacks;
 mod threads;
 
@@ -31,6 +32,7 @@ pub fn text_by(recording: &Recording, metric: Metric, colors: bool) -> String {
     let mut screen = Screen { text: String::new(), colors };
     what(recording, &mut screen);
     how_much(recording, &mut screen);
+    footprint::section(recording, &mut screen);
     threads::table(recording, &mut screen);
     threads::ended_by(recording, &mut screen);
     blocks::section(recording, &mut screen);

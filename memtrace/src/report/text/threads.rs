@@ -80,13 +80,10 @@ fn held(recording: &Recording, screen: &mut Screen) {
         return;
     }
     let about = if recording.malloc == Some(Malloc::Exact) { "" } else { "about " };
+    // Such as were opened before tracing began may be among them: what one holds can't be told by division.
     let by = match recording.ledger.sum(Metric::InflatersLive) {
-        0 => "by such as were opened before tracing began".to_owned(),
-        1 => "by the one still open".to_owned(),
-        open => {
-            let each = units::bytes(bytes / open);
-            format!("by the {} still open, {about}{each} each", units::count(open))
-        }
+        0 => "by such as were opened before tracing began",
+        _ => "by those still open",
     };
     let n = units::things(blocks, "block");
     let begin = format!("  {about}{} in {n} held {by}: ", units::bytes(bytes));

@@ -25,6 +25,8 @@ impl Session {
         self.processes.probes.stop();
         // Before the rest: to detach takes long enough that code would be gone that these events' stacks lead through.
         while !self.drain(ring) {}
+        // Before a command may learn that it is to end; to detach takes longer.
+        self.look_at_footprint();
         self.processes.probes.detach();
         while !self.drain(ring) {}
         self.tell_tallies();
