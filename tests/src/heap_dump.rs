@@ -57,17 +57,17 @@ impl HeapDump {
         self.folder.path().join("dump.hprof")
     }
 
-    /// What memtrace says of it, in a view of its own or all in all.
-    pub fn report(&self, options: &[&str]) -> HeapReport {
-        let outcome = heap(&self.path(), options);
+    /// What memtrace says of it, in a view or all in all.
+    pub fn report(&self, view: &[&str]) -> HeapReport {
+        let outcome = heap(view, &self.path());
         assert_eq!(outcome.code(), Some(0), "{}", outcome.stderr);
         HeapReport::parse(&outcome.stdout)
     }
 }
 
-/// Runs `memtrace heap FILE OPTIONS… --json -`.
-pub fn heap(file: &Path, options: &[&str]) -> Outcome {
-    Memtrace::new().arg("heap").arg(file).args(options).args(["--json", "-"]).run()
+/// Runs `memtrace heap VIEW FILE --json -`.
+pub fn heap(view: &[&str], file: &Path) -> Outcome {
+    Memtrace::new().arg("heap").args(view).arg(file).args(["--json", "-"]).run()
 }
 
 /// What memtrace says of a heap dump.
@@ -80,11 +80,9 @@ pub struct ClassRow {
     /// As Java writes it.
     pub class: String,
     /// Objects.
-    pub objects: u64,
+    pub instances: u64,
     /// Their own bytes.
     pub shallow_bytes: u64,
-    /// What they retain together, if that was asked for.
-    pub retained_bytes: Option<u64>,
 }
 
 impl HeapReport {
@@ -119,9 +117,8 @@ impl HeapReport {
     pub fn histogram(&self) -> Vec<ClassRow> {
         let row = |row: &Value| ClassRow {
             class: text(row, "class").to_owned(),
-            objects: number(row, "objects"),
+            instances: number(row, "instances"),
             shallow_bytes: number(row, "shallow_bytes"),
-            retained_bytes: row["retained_bytes"].as_u64(),
         };
         list(&self.0, "histogram").iter().map(row).collect()
     }

@@ -107,7 +107,7 @@ fn tomcat_held_otherwise() {
             assert_copies(report, 8, "/app_a", what);
             let holders = list(leak, "holders");
             assert!(
-                holders.iter().any(|holder| text(holder, "path").contains(path)),
+                holders.iter().any(|holder| holder["path"].to_string().contains(path)),
                 "{what}: {leak}"
             );
             if let Some(thread) = thread {

@@ -42,9 +42,9 @@ fn refused() {
     fs::write(path("text"), "JAVA PROFILE 1.0.2, or so one reads").unwrap();
     fs::write(path("header"), b"JAVA PROFILE 1.0.2\0\0\0\0\x07\0\0\0\0\0\0\0\0").unwrap();
     for name in ["missing", "empty", "noise", "text", "header"] {
-        assert_refused(&heap(&path(name), &[]), name, name);
+        assert_refused(&heap(&[], &path(name)), name, name);
     }
-    assert_refused(&heap(folder.path(), &[]), "directory", "a directory");
+    assert_refused(&heap(&[], folder.path()), "directory", "a directory");
 }
 
 /// A dump holds passwords: it has its owner's rights only, and who may not read it is told so.
@@ -70,13 +70,13 @@ fn truncated() {
     let mut before = truth.n_objects;
     for tenths in (3..10).rev() {
         let cut = HeapDump::of_bytes(&bytes[..bytes.len() * tenths / 10]);
-        let outcome = heap(&cut.path(), &["histogram"]);
+        let outcome = heap(&[], &cut.path());
         assert_eq!(outcome.code(), Some(3), "{tenths}: {}", outcome.stderr);
         let report = HeapReport::parse(&outcome.stdout);
         assert_eq!(report.value()["dump"]["truncated"], true, "{tenths}");
         let objects = number(&report.value()["totals"], "objects");
         assert!(objects > 0 && objects < before, "{tenths}: {objects} of {before}");
-        assert!(outcome.stderr.contains("warning"), "{tenths}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains("in part"), "{tenths}: {}", outcome.stderr);
         before = objects;
     }
 }
@@ -102,7 +102,7 @@ fn damaged() {
 }
 
 fn assert_not_panicked(path: &Path, what: &str) {
-    let outcome = heap(path, &[]);
+    let outcome = heap(&[], path);
     let code = outcome.code();
     assert!([Some(0), Some(2), Some(3)].contains(&code), "{what}: {code:?}: {}", outcome.stderr);
     assert!(!outcome.stderr.contains("panicked"), "{what}: {}", outcome.stderr);
