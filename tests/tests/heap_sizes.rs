@@ -32,7 +32,8 @@ fn by_name<'a>(rows: impl Iterator<Item = (&'a str, u64, u64)>) -> BTreeMap<Stri
 /// A class's name as Java writes it, without what a hidden class has behind it, which no two tools write alike.
 fn class_name(name: &str) -> String {
     let dotted = name.replace('/', ".");
-    let (element, dimensions) = (dotted.trim_start_matches('['), dotted.matches('[').count());
+    let element = dotted.trim_start_matches('[');
+    let dimensions = dotted.len() - element.len();
     let element = match element {
         "B" => "byte",
         "C" => "char",
