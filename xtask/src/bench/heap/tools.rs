@@ -51,7 +51,7 @@ impl Reader {
         let dump = path(dump);
         match self {
             Self::Full => with(memtrace, &["heap", &dump]),
-            Self::Histogram => with(memtrace, &["heap", &dump, "histogram"]),
+            Self::Histogram => with(memtrace, &["heap", "histogram", &dump]),
             Self::HprofSlurp => with(&peers.join("hprof-slurp"), &[&dump]),
             Self::HprofAnalyzer => with(&peers.join("hprof-analyzer"), &[&dump]),
         }
