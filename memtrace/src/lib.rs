@@ -4,6 +4,7 @@ pub mod attach;
 pub mod commands;
 pub mod events;
 pub mod footprint;
+pub mod heap;
 pub mod hostile;
 pub mod jvm;
 pub mod ledger;

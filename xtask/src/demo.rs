@@ -70,25 +70,44 @@ pub(crate) fn run(repository: &Repository, policy: Policy) -> anyhow::Result<()>
 
 /// Builds the application unless it is newer than its sources; returns the jar.
 pub(crate) fn build(repository: &Repository) -> anyhow::Result<PathBuf> {
-    let project = repository.root.join("tests/demo-app");
-    let jar = project.join("target/demo.jar");
+    built(&repository.root.join("tests/demo-app"), "target/demo.jar", "the demo application")
+}
+
+/// Builds the servers whose heaps the tests look at, unless they are newer than their sources.
+pub(crate) fn build_servers(repository: &Repository) -> anyhow::Result<()> {
+    let project = repository.root.join("tests/heap-app");
+    // Modules are built in order, and this is the last one's.
+    built(&project, "devtools/target/heap-app-devtools-1.jar", "the servers").map(drop)
+}
+
+/// The jar of a Maven project, built unless it is newer than all sources.
+fn built(project: &Path, jar: &str, what: &str) -> anyhow::Result<PathBuf> {
+    let jar = project.join(jar);
     let built = fs::metadata(&jar).and_then(|file| file.modified()).ok();
-    if built.is_some_and(|built| newest_source(&project) < Some(built)) {
+    if built.is_some_and(|built| newest_source(project) < Some(built)) {
         return Ok(jar);
     }
-    eprintln!("Building the demo application with Maven.");
+    eprintln!("Building {what} with Maven.");
     let pom = project.join("pom.xml");
     run::run(run::maven().arg("-f").arg(&pom).arg("package"))?;
     if !jar.is_file() {
         bail!("failed to find {}: {} did not build it", jar.display(), pom.display());
     }
+    // Maven leaves a jar alone whose content is the same; it is as new as the sources all the same.
+    let touched = fs::File::options().write(true).open(&jar);
+    touched
+        .and_then(|file| file.set_modified(SystemTime::now()))
+        .with_context(|| format!("failed to set the time of {}", jar.display()))?;
     Ok(jar)
 }
 
-/// When a source of a Maven project was last changed.
+/// When a source of a Maven project was last changed: in it, or in one of its modules, which lie in folders of their own.
 fn newest_source(project: &Path) -> Option<SystemTime> {
     let mut newest = None;
     let mut paths = vec![project.join("pom.xml"), project.join("src")];
+    let modules = fs::read_dir(project).into_iter().flatten().flatten();
+    let modules = modules.map(|entry| entry.path()).filter(|path| path.join("pom.xml").is_file());
+    paths.extend(modules.flat_map(|module| [module.join("pom.xml"), module.join("src")]));
     while let Some(path) = paths.pop() {
         let changed = fs::metadata(&path).and_then(|file| file.modified()).ok();
         newest = newest.max(changed);
@@ -125,7 +144,7 @@ fn list_files(folder: &Path) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// A project's newest file decides, however deep it lies; one without files is never newer.
+    /// A project's newest file decides, however deep it lies and in whichever module; one without files is never newer.
     #[test]
     fn newest_source_is_found() {
         let project = std::env::temp_dir().join(format!("memtrace-demo-{}", std::process::id()));
@@ -137,6 +156,12 @@ mod tests {
         let future = SystemTime::now() + std::time::Duration::from_secs(100);
         fs::File::options().write(true).open(&deep).unwrap().set_modified(future).unwrap();
         assert_eq!(newest_source(&project), Some(future));
+        let module = project.join("module");
+        fs::create_dir_all(&module).unwrap();
+        let later = future + std::time::Duration::from_secs(100);
+        let pom = module.join("pom.xml");
+        fs::File::create(&pom).unwrap().set_modified(later).unwrap();
+        assert_eq!(newest_source(&project), Some(later));
         fs::remove_dir_all(&project).unwrap();
     }
 }

@@ -55,6 +55,7 @@ pub(crate) fn run(
     // With all targets, crates get the same features as for the lints and tests: built once.
     run::run(&mut repository.cargo(&["build", "--release", "--workspace", "--all-targets"]))?;
     let demo_jar = demo::build(repository)?;
+    demo::build_servers(repository)?;
 
     let record = repository.target.join("skipped-tests");
     let mut tests = test_command(repository, options);

@@ -15,6 +15,7 @@ Examples:
   memtrace report trace.mt --folded -        Folded stacks of a recorded trace
   memtrace footprint 4242                    Where its resident bytes are now
   memtrace stacks 4242                       What every thread does now, Java and native
+  memtrace heap dump.hprof                   Leaked class loaders of a heap dump, and what keeps them
 
 Exit status:
   0 the trace ended in order, 2 an error, 3 a trace was read only in part.
@@ -54,6 +55,13 @@ pub(crate) enum Command {
     /// stack says whether it was taken while its thread stood still (consistent), and how far it goes (complete,
     /// approximate, truncated, broken). That of a thread that runs is worth little without --freeze.
     Stacks(StacksArgs),
+    /// Tell what a Java heap dump holds: leaked class loaders, what keeps them, and what retains the most
+    ///
+    /// Of a file that `jcmd PID GC.heap_dump`, `jmap` or an OutOfMemoryError wrote (HPROF). Without a view, one screen.
+    /// Views, before the file: `histogram`, `dominators`, `loaders`, `threads`, `paths CLASS|ID` (what keeps it),
+    /// `refs ID` (what it refers to), `object ID`. Takes up to 45 bytes of memory for each object, beside the mapped file;
+    /// `histogram` takes next to none. A dump that was cut is read up to the cut (exit status 3).
+    Heap(HeapArgs),
     /// Tell what this kernel and a process allow, and what to do about the rest
     ///
     /// Exit status 0 if tracing will work, 2 if something indispensable is missing.
@@ -196,6 +204,21 @@ pub(crate) struct FootprintArgs {
     /// Print what changed between two footprints, or two reports, that --json wrote
     #[arg(long, value_names = ["BEFORE", "AFTER"], num_args = 2, conflicts_with = "pid")]
     pub(crate) diff: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HeapArgs {
+    /// The heap dump, behind the view where there is one
+    #[arg(value_name = "VIEW|FILE", required = true, num_args = 1..=3)]
+    pub(crate) what: Vec<PathBuf>,
+
+    /// Write everything as JSON to this file, `-` for stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// Tell only of classes, or threads, whose name this regular expression matches
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) filter: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -377,7 +400,7 @@ mod tests {
     #[test]
     fn what_can_be_typed() {
         // (arguments, whether they are understood)
-        let cases: [(&[&str], bool); 25] = [
+        let cases: [(&[&str], bool); 28] = [
             (&["--pid", "1"], true),
             (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
             (&["--", "ls", "-l"], true),
@@ -398,6 +421,9 @@ mod tests {
             (&["footprint", "1", "--diff", "a", "b"], false),
             (&["footprint", "1", "--watch", "0s"], false),
             (&["footprint"], false),
+            (&["heap", "x.hprof", "--json", "-"], true),
+            (&["heap", "histogram", "x.hprof", "--filter", "String$"], true),
+            (&["heap"], false),
             (&[], false),
             (&["--pid", "1", "--", "ls"], false),
             (&["--pid", "1", "--user", "x"], false),

@@ -5,6 +5,7 @@ mod clock;
 mod doctor;
 mod failure;
 mod footprint;
+mod heap;
 mod jstack;
 mod outputs;
 mod replay;
@@ -27,6 +28,7 @@ pub fn run() -> ExitCode {
         None => trace::run(&cli.trace),
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Footprint(args)) => footprint::run(args),
+        Some(Command::Heap(args)) => heap::run(args),
         Some(Command::Stacks(args)) => stacks::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Replay(args)) => replay::run(args),

@@ -8,7 +8,8 @@
 //! - [`json`]: everything, for programs.
 //!
 //! And instead of a recording, from facts about kernel and process, [`doctor`]: what stands in the way of tracing; and,
-//! from a process's threads, [`threads_now`]: their stacks at one moment; and [`footprint`]: where its resident bytes are.
+//! from a process's threads, [`threads_now`]: their stacks at one moment; [`footprint`]: where its resident bytes are; and [`heap`]: what a
+//! heap dump holds.
 //!
 //! Nothing is computed here but the layout: sums and orders are the ledger's. Every name that the target chose goes
 //! through [`escape`] (by way of [`names`]), and no number goes out without the loss that goes with it, except in
@@ -20,6 +21,7 @@ pub mod escape;
 pub mod flamegraph;
 pub mod folded;
 pub mod footprint;
+pub mod heap;
 pub mod json;
 pub mod loss;
 pub mod names;

@@ -23,6 +23,7 @@ mod beside;
 mod bystander;
 mod footprint;
 mod jvm;
+mod heap;
 mod malloc;
 mod process;
 mod program;
@@ -63,6 +64,8 @@ pub(crate) enum Bench {
     /// The demo application and a program with 1 GB of small blocks are looked at again and again. Then a program that maps
     /// and touches memory without pause measures its own pauses, with a look beside it and without. Takes 3 GB of memory.
     Footprint(footprint::Options),
+    /// Measure how fast a heap dump of a gigabyte is read, and how much memory that takes, beside other readers
+    Heap(heap::Options),
 }
 
 /// Where everything that a benchmark needs is.
@@ -80,6 +83,7 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
         Bench::Stacks(options) => (&options.memtrace, vec![Part::Demo]),
         Bench::Malloc(options) => (&options.memtrace, vec![Part::Bench]),
         Bench::Footprint(options) => (&options.memtrace, vec![Part::Demo, Part::Bench]),
+        Bench::Heap(options) => (&options.memtrace, Vec::new()),
     };
     if given.is_none() {
         parts.insert(0, Part::Build);
@@ -113,6 +117,8 @@ pub(crate) fn run(repository: &Repository, policy: Policy, bench: &Bench) -> any
             return footprint::run(&bed, &jar()?, options);
         }
         Bench::Footprint(_) => drop(jar()?),
+        // A dump is read with anybody's rights.
+        Bench::Heap(options) => return heap::run(repository, policy, &bed, options),
     }
     again_as_root(given.is_none().then_some(&bed.memtrace))
 }

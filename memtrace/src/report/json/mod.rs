@@ -5,6 +5,7 @@
 
 mod blocks;
 mod footprint;
+mod heap;
 mod layout;
 mod retained;
 mod shape;
@@ -19,6 +20,7 @@ use crate::trace::Recording;
 pub use footprint::{
     NoFootprint, WrittenRows, read_footprint, write_footprint, write_footprint_line,
 };
+pub use heap::{write_heap, write_heap_histogram};
 use layout::Layout;
 pub use threads::write_threads;
 

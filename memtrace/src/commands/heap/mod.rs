@@ -1,0 +1,135 @@
+//! `memtrace heap [VIEW] FILE`: what a heap dump holds.
+
+mod input;
+mod what;
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::{Context, Result, bail};
+use regex::Regex;
+
+use super::{args::HeapArgs, failure::Failure, outputs};
+use crate::{
+    heap::{self, Analysis, DumpFacts, Histogram},
+    report::{heap as text, json},
+};
+use what::{Object, View, What};
+
+/// Exit status of a dump that was read in part.
+const IN_PART: u8 = 3;
+
+pub(super) fn run(args: &HeapArgs) -> Result<ExitCode, Failure> {
+    let what = What::parse(&args.what)?;
+    let filter = args.filter.as_deref().map(Regex::new).transpose();
+    let filter = Filter(filter.context("--filter is no regular expression")?);
+    let json = args.json.as_deref().map(outputs::Output::find).transpose()?;
+    let is_stdout_taken = args.json.as_deref().is_some_and(outputs::is_stdout);
+    let dump = input::open(&what.file)?;
+    let shown = Shown { json, is_stdout_taken };
+    let name = what.file.display().to_string();
+    let facts = show(&what.view, &dump, &filter, shown)
+        .with_context(|| format!("failed to read {name}"))?;
+    let is_whole = facts.is_none_or(|facts| !facts.is_truncated && facts.unreadable_bytes == 0);
+    if !is_whole {
+        outputs::to_stderr(&format!("memtrace: {name} was read in part: it is cut or damaged\n"));
+        return Ok(ExitCode::from(IN_PART));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What names have to match.
+struct Filter(Option<Regex>);
+
+impl Filter {
+    fn has(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|regex| regex.is_match(name))
+    }
+}
+
+/// Where results go.
+struct Shown {
+    json: Option<outputs::Output>,
+    is_stdout_taken: bool,
+}
+
+impl Shown {
+    fn write(
+        self,
+        json: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+        text: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+    ) -> Result<()> {
+        if let Some(output) = self.json {
+            output.write(|out| Ok(json(out)?))?;
+        }
+        if self.is_stdout_taken {
+            return Ok(());
+        }
+        outputs::to_stdout_by(|out| Ok(text(out)?))
+    }
+
+    /// Views of single things are text only.
+    fn text(self, text: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+        if self.json.is_some() {
+            bail!("--json goes with no view, histogram, dominators and loaders");
+        }
+        outputs::to_stdout_by(|out| Ok(text(out)?))
+    }
+}
+
+fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<Option<DumpFacts>> {
+    match view {
+        View::Histogram => {
+            let mut histogram = Histogram::read(dump)?;
+            histogram.rows.retain(|row| filter.has(&row.class));
+            let Histogram { facts, rows } = &histogram;
+            shown.write(
+                |out| json::write_heap_histogram(&histogram, out),
+                |out| text::write_histogram(facts, rows, out),
+            )?;
+            Ok(Some(histogram.facts))
+        }
+        View::Answer | View::Dominators | View::Loaders => {
+            let analysis = analyse(dump, filter)?;
+            let facts = analysis.facts.clone();
+            shown.write(
+                |out| json::write_heap(&analysis, out),
+                |out| match view {
+                    View::Dominators => text::write_dominators(&analysis.dominators, out),
+                    View::Loaders => text::write_loaders(&analysis.loaders.all, out),
+                    _ => text::write_text(&analysis, out),
+                },
+            )?;
+            Ok(Some(facts))
+        }
+        View::Threads => {
+            let mut threads = heap::threads(dump)?;
+            threads.retain(|thread| filter.has(&thread.name));
+            shown.text(|out| text::write_threads(&threads, out)).map(|()| None)
+        }
+        View::Paths(object) => {
+            let paths = match object {
+                Object::Id(id) => heap::paths(dump, Some(*id), |_| false)?,
+                Object::Class(class) => heap::paths(dump, None, |name| name == class)?,
+            };
+            if paths.is_empty() {
+                bail!("no root reaches {object}");
+            }
+            shown.text(|out| text::write_paths(&paths, out)).map(|()| None)
+        }
+        View::Object(id) | View::References(id) => {
+            let only_references = matches!(view, View::References(_));
+            let object = heap::object(dump, *id, only_references)?;
+            let object = object.with_context(|| format!("there is no object {id:#x}"))?;
+            shown.text(|out| text::write_object(&object, out)).map(|()| None)
+        }
+    }
+}
+
+fn analyse(dump: &[u8], filter: &Filter) -> Result<Analysis> {
+    let mut analysis = Analysis::read(dump)?;
+    analysis.histogram.retain(|row| filter.has(&row.class));
+    analysis.duplicated.retain(|row| filter.has(&row.class));
+    analysis.dominators.retain(|row| filter.has(&row.class));
+    analysis.loaders.all.retain(|row| filter.has(&row.class));
+    Ok(analysis)
+}

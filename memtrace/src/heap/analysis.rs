@@ -1,0 +1,141 @@
+//! Everything that is told of a dump at once.
+
+use super::{
+    dominators::Dominators,
+    graph::Heap,
+    histogram::{DumpFacts, HistogramRow, rows, rows_of},
+    loaders::{self, LoaderReport},
+    records::NoDump,
+};
+
+/// Sums over the whole dump.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Objects, without classes.
+    pub n_objects: u64,
+    /// Classes.
+    pub n_classes: u64,
+    /// Class loaders that are reached.
+    pub n_loaders: u64,
+    /// Bytes of all objects.
+    pub shallow_bytes: u64,
+    /// Roots.
+    pub n_roots: u64,
+    /// Objects that no root reaches, though the dump has them.
+    pub n_unreached: u64,
+    /// Their bytes.
+    pub unreached_bytes: u64,
+}
+
+/// What was found in a dump.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    /// What was read.
+    pub facts: DumpFacts,
+    /// Sums.
+    pub totals: Totals,
+    /// By class, the most bytes first.
+    pub histogram: Vec<HistogramRow>,
+    /// Class loaders, and those of them that should be gone.
+    pub loaders: LoaderReport,
+    /// Classes that several class loaders have defined, those of the most copies first.
+    pub duplicated: Vec<HistogramRow>,
+    /// Who retains the most.
+    pub dominators: Vec<Dominator>,
+}
+
+/// An object that alone keeps others.
+#[derive(Clone, Debug)]
+pub struct Dominator {
+    /// Its class, or the class that it is.
+    pub class: String,
+    /// Whether it is a class.
+    pub is_class: bool,
+    /// What it is called, where it is a thread.
+    pub label: Option<String>,
+    /// Its identifier.
+    pub id: u64,
+    /// Its own bytes.
+    pub shallow_bytes: u64,
+    /// Bytes that would go with it.
+    pub retained_bytes: u64,
+}
+
+/// Dominators that are told of.
+const MAX_DOMINATORS: usize = 1000;
+
+impl Analysis {
+    /// Reads a dump.
+    ///
+    /// # Errors
+    ///
+    /// Where it is none.
+    pub fn read(dump: &[u8]) -> Result<Self, NoDump> {
+        let (heap, edges) = Heap::read(dump)?;
+        let histogram = rows(&heap.classes, &heap.sizes);
+        let loaders = loaders::report(&heap, &edges);
+        let dominators = Dominators::new(edges, |node| heap.bytes(node));
+        let mut totals = totals(&heap, &histogram, loaders.all.len());
+        let alive = dominators.retained.first().copied().unwrap_or_default();
+        totals.unreached_bytes = totals.shallow_bytes.saturating_sub(alive);
+        let is_object = |node: u32| heap.as_class(node).is_none();
+        let reached = dominators.vertex.iter().skip(1).filter(|&&node| is_object(node)).count();
+        totals.n_unreached = totals.n_objects - reached as u64;
+        let dominators = biggest(&heap, &dominators);
+        let duplicated = duplicated(&heap);
+        Ok(Self { facts: heap.facts, totals, histogram, loaders, duplicated, dominators })
+    }
+}
+
+fn totals(heap: &Heap<'_>, histogram: &[HistogramRow], n_loaders: usize) -> Totals {
+    Totals {
+        n_objects: heap.n_objects() as u64,
+        n_classes: heap.classes.numbers().count() as u64,
+        n_loaders: n_loaders as u64,
+        shallow_bytes: histogram.iter().map(|row| row.shallow_bytes).sum(),
+        n_roots: heap.roots.len() as u64,
+        ..Totals::default()
+    }
+}
+
+/// Classes of one name that several class loaders have defined, but for hidden classes and arrays.
+fn duplicated(heap: &Heap<'_>) -> Vec<HistogramRow> {
+    let numbers = heap.classes.numbers().filter(|&number| !heap.classes.get(number).is_array);
+    let mut rows = rows_of(&heap.classes, &heap.sizes, numbers);
+    rows.retain(|row| row.n_classes > 1 && !row.class.contains("$$"));
+    rows.sort_by(|a, b| {
+        (b.n_classes, b.shallow_bytes, &a.class).cmp(&(a.n_classes, a.shallow_bytes, &b.class))
+    });
+    rows
+}
+
+/// The largest of those that no single object keeps.
+fn biggest(heap: &Heap<'_>, dominators: &Dominators) -> Vec<Dominator> {
+    let mut places: Vec<usize> =
+        (1..dominators.vertex.len()).filter(|&at| dominators.idom[at] == 0).collect();
+    let by_bytes = |&at: &usize| std::cmp::Reverse(dominators.retained[at]);
+    if places.len() > MAX_DOMINATORS {
+        places.select_nth_unstable_by_key(MAX_DOMINATORS, by_bytes);
+        places.truncate(MAX_DOMINATORS);
+    }
+    places.sort_unstable_by_key(by_bytes);
+    places.iter().map(|&at| dominator(heap, dominators, at)).collect()
+}
+
+fn dominator(heap: &Heap<'_>, dominators: &Dominators, at: usize) -> Dominator {
+    let node = dominators.vertex[at];
+    let as_class = heap.as_class(node);
+    let class = as_class.or_else(|| heap.class_of(node)).unwrap_or_default();
+    Dominator {
+        class: heap.classes.name(class).to_owned(),
+        is_class: as_class.is_some(),
+        label: is_thread(heap, node).then(|| heap.thread_name(node)),
+        id: heap.id(node),
+        shallow_bytes: heap.bytes(node),
+        retained_bytes: dominators.retained[at],
+    }
+}
+
+fn is_thread(heap: &Heap<'_>, node: u32) -> bool {
+    heap.class_of(node).is_some_and(|class| heap.classes.is_a(class, "java.lang.Thread"))
+}
