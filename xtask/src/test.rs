@@ -22,9 +22,6 @@ use crate::{
 const MUST_RUN: &[&str] =
     &["bad_input::no_permission", "threads::java_names_from_a_file", "bad_input::kernel_thread"];
 
-/// The kernel beside the machine's own that is tested on without `--all`: it lacks all that makes probes cheaper.
-const ORDINARY_KERNEL: &str = "6.1";
-
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -61,11 +58,11 @@ pub(crate) fn run(
     let mut tests = test_command(repository, options);
     tests.env("MEMTRACE", repository.memtrace()).env("MEMTRACE_DEMO_JAR", demo_jar);
     tests.env("MEMTRACE_SKIPPED", &record);
-    let versions: &[&str] = if options.all { &[] } else { &[ORDINARY_KERNEL] };
-    let kernels = kernels::fetch(repository, policy, versions)?;
-    tests.env("MEMTRACE_TEST_KERNELS", env::join_paths(&kernels.folders)?);
-    let mut missing = lines_of_missing("every test on", &kernels.missing);
+    let mut missing = String::new();
     if options.all {
+        let kernels = kernels::fetch(repository, policy, &[])?;
+        missing += &lines_of_missing("every test on", &kernels.missing);
+        tests.env("MEMTRACE_TEST_KERNELS", env::join_paths(&kernels.folders)?);
         let jdks = jdks::fetch(repository, policy)?;
         missing += &lines_of_missing("every JVM test on", &jdks.missing);
         let glibcs = glibcs::fetch(repository)?;

@@ -208,7 +208,8 @@ fn class(mut bytes: Bytes<'_>) -> Option<Class> {
     bytes.u8()?;
     let (id, _trace, superclass, loader) = (bytes.id()?, bytes.u32()?, bytes.id()?, bytes.id()?);
     let others = [bytes.id()?, bytes.id()?];
-    (bytes.id()?, bytes.id()?, bytes.u32()?);
+    // Reserved, and the bytes of an instance's fields, which follow from the fields.
+    bytes.take(2 * bytes.id_bytes() + 4)?;
     for _ in 0..bytes.u16()? {
         bytes.u16()?;
         value(&mut bytes)?;

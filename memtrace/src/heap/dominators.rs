@@ -32,8 +32,6 @@ pub(super) const UNREACHED: u32 = u32::MAX;
 pub(super) struct Dominators {
     /// Nodes in the order in which they were reached.
     pub(super) vertex: Vec<u32>,
-    /// When each node was reached, or [`UNREACHED`].
-    pub(super) order: Vec<u32>,
     /// Of the n-th that was reached, its immediate dominator's place; 0 for the first.
     pub(super) idom: Vec<u32>,
     /// Of the n-th, the bytes that would go with it.
@@ -119,7 +117,7 @@ impl Dominators {
         let search = search(&edges);
         let preds = predecessors(&edges, &search);
         drop(edges);
-        let Search { vertex, order, parent } = search;
+        let Search { vertex, parent, .. } = search;
         let idom = semi_nca(&preds, parent);
         drop(preds);
         let mut retained: Vec<u64> = vertex.iter().map(|&node| bytes(node)).collect();
@@ -128,12 +126,7 @@ impl Dominators {
             let of = &mut retained[idom[at] as usize];
             *of = of.saturating_add(sum);
         }
-        Self { vertex, order, idom, retained }
-    }
-
-    /// The place of a node, where it is reached.
-    pub(super) fn place(&self, node: u32) -> Option<u32> {
-        self.order.get(node as usize).copied().filter(|&place| place != UNREACHED)
+        Self { vertex, idom, retained }
     }
 }
 

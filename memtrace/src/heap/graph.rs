@@ -92,10 +92,6 @@ impl<'d> Heap<'d> {
         self.classes.len() + 1
     }
 
-    pub(super) fn n_nodes(&self) -> usize {
-        self.first_object() + self.n_objects()
-    }
-
     pub(super) fn n_objects(&self) -> usize {
         self.begins.last().copied().unwrap_or_default()
     }

@@ -11,8 +11,10 @@ use super::{
 
 /// HotSpot pads an instance by less, but for classes that ask for it with `@Contended`.
 const MAX_PADDING: u64 = 16;
-/// So many objects of a class have one that another follows closely, whatever the class asks for.
-const MANY: u64 = 16;
+/// These have no more, with two or three of their fields apart.
+const MAX_CONTENDED: u64 = 1024;
+/// So many objects at the same distance from the next are no accident.
+const MANY: u64 = 3;
 
 /// The layout of the heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +57,22 @@ impl Sizes {
             let width = width(FIRST_PRIMITIVE + at as u8, 0).unwrap_or_default() as u64;
             sizes.sums[at] = (counted.n, sizes.arrays(counted, width));
         }
-        for (id, counted) in tally.by_class() {
-            let Some(number) = classes.number(id) else { continue };
+        let mut counted: Vec<_> = tally
+            .by_class()
+            .filter_map(|(id, counted)| Some((classes.number(id)?, counted)))
+            .collect();
+        // Superclasses first: a class is padded where its superclass is.
+        counted.sort_by_key(|(number, _)| classes.get(*number).supers.len());
+        for (number, counted) in counted {
             let bytes = if counted.by_residue.is_some() {
                 sizes.arrays(counted, layout.reference_bytes)
             } else {
-                sizes.instance_by(number, counted)
+                let supers = classes.get(number).supers.iter();
+                let padding = supers.map(|&class| {
+                    sizes.instance(class).saturating_sub(sizes.least(classes, class))
+                });
+                let padding = padding.max().filter(|&padding| padding > MAX_PADDING);
+                sizes.instance_by(number, counted, padding.unwrap_or_default())
             };
             let sum = &mut sizes.sums[number as usize];
             *sum = (sum.0 + counted.n, sum.1.saturating_add(bytes));
@@ -75,12 +87,16 @@ impl Sizes {
         (header_bytes + fields).next_multiple_of(alignment_bytes)
     }
 
-    /// Settles the size of a class's instances; what all of them have.
-    fn instance_by(&mut self, number: ClassNumber, counted: &Counted) -> u64 {
+    /// Settles the size of a class's instances by the distance that most of them have; what all of them have.
+    fn instance_by(&mut self, number: ClassNumber, counted: &Counted, padding: u64) -> u64 {
         let size = &mut self.instances[number as usize];
+        let least = *size + padding;
         let most = counted.least_rest;
-        let is_near = most <= *size + MAX_PADDING || counted.n >= MANY;
-        if self.layout.is_measured && most > *size && most != u64::MAX && is_near {
+        let is_usual = counted.n_least * 2 >= counted.n;
+        let is_near = most <= least + MAX_PADDING
+            || (counted.n_least >= MANY && most <= least + MAX_CONTENDED);
+        *size = least;
+        if self.layout.is_measured && most > least && is_usual && is_near {
             *size = most;
         }
         size.saturating_mul(counted.n)

@@ -18,6 +18,8 @@ pub(super) struct Counted {
     pub(super) n_elements: u64,
     /// The smallest distance to the next object, without the elements, of which a reference has four bytes.
     pub(super) least_rest: u64,
+    /// How often it was that.
+    pub(super) n_least: u64,
     /// The same with references of eight bytes; negative where they don't fit.
     pub(super) least_rest_wide: i64,
     /// Arrays by the number of their elements modulo 16, from which the sum of their sizes follows.
@@ -30,6 +32,7 @@ impl Default for Counted {
             n: 0,
             n_elements: 0,
             least_rest: u64::MAX,
+            n_least: 0,
             least_rest_wide: i64::MAX,
             by_residue: None,
         }
@@ -44,10 +47,20 @@ impl Counted {
         by_residue[(n % RESIDUES as u64) as usize] += 1;
     }
 
+    #[inline]
+    fn rest(&mut self, rest: u64, n: u64) {
+        if rest < self.least_rest {
+            (self.least_rest, self.n_least) = (rest, 0);
+        }
+        if rest == self.least_rest {
+            self.n_least += n;
+        }
+    }
+
     fn add(&mut self, other: &Self) {
         self.n += other.n;
         self.n_elements = self.n_elements.saturating_add(other.n_elements);
-        self.least_rest = self.least_rest.min(other.least_rest);
+        self.rest(other.least_rest, other.n_least);
         self.least_rest_wide = self.least_rest_wide.min(other.least_rest_wide);
         if let Some(other) = &other.by_residue {
             let by_residue = self.by_residue.get_or_insert_default();
@@ -128,7 +141,7 @@ impl Tally {
         let distance = next.id - last.id;
         let counted = &mut self.counted[last.slot];
         let wide = (distance as i64).saturating_sub(last.bytes_wide as i64);
-        counted.least_rest = counted.least_rest.min(distance.saturating_sub(last.bytes));
+        counted.rest(distance.saturating_sub(last.bytes), 1);
         counted.least_rest_wide = counted.least_rest_wide.min(wide);
     }
 

@@ -170,12 +170,12 @@ pub fn paths(
         None => heap.instances(|class| is_wanted(heap.classes.name(class))),
     };
     let reach = Reach::new(&edges, |_, _| true);
-    // Alike are ways through objects of the same classes.
-    let mut alike: BTreeMap<Vec<u32>, (u64, Vec<Node>)> = BTreeMap::new();
+    // Alike are ways through objects of classes of the same names.
+    let mut alike: BTreeMap<Vec<&str>, (u64, Vec<Node>)> = BTreeMap::new();
     for &start in starts.iter().filter(|&&start| reach.has(start)).take(MAX_STARTS) {
         let path = reach.path(start, MAX_STEPS);
-        let class = |&node: &Node| heap.class_of(node).unwrap_or(u32::MAX - node);
-        alike.entry(path.iter().map(class).collect()).or_insert((0, path)).0 += 1;
+        let classes = path.iter().map(|&node| heap.class_name(node)).collect();
+        alike.entry(classes).or_insert((0, path)).0 += 1;
     }
     let mut alike: Vec<(u64, Vec<Node>)> = alike.into_values().collect();
     alike.sort_by_key(|(n, path)| (std::cmp::Reverse(*n), path.len()));

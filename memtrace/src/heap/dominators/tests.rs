@@ -34,6 +34,11 @@ fn reached(n: u32, pairs: &[(u32, u32)], closed: Option<u32>) -> Vec<bool> {
     reached
 }
 
+/// When a node was reached.
+fn place(found: &Dominators, node: u32) -> Option<u32> {
+    found.vertex.iter().position(|&it| it == node).map(|place| place as u32)
+}
+
 /// By definition: a dominates b if b is not reached without a; the immediate one is dominated by all others.
 fn naive(n: u32, pairs: &[(u32, u32)]) -> Vec<Option<u32>> {
     let alive = reached(n, pairs, None);
@@ -63,16 +68,16 @@ fn random_graphs() {
         let found = Dominators::new(edges(n, &pairs), |node| u64::from(node) + 1);
         let want = naive(n, &pairs);
         let idom = |node: u32| {
-            let place = found.place(node).filter(|&place| place != 0)?;
+            let place = place(&found, node).filter(|&place| place != 0)?;
             Some(found.vertex[found.idom[place as usize] as usize])
         };
         let idoms: Vec<_> = (0..n).map(idom).collect();
         assert_eq!(idoms, want, "round {round}: {pairs:?}");
-        for node in (0..n).filter(|&node| found.place(node).is_some()) {
+        for node in (0..n).filter(|&node| place(&found, node).is_some()) {
             let (all, left) = (reached(n, &pairs, None), reached(n, &pairs, Some(node)));
             let gone = (0..n).filter(|&it| all[it as usize] && !left[it as usize]);
             let bytes: u64 = gone.map(|it| u64::from(it) + 1).sum();
-            let place = found.place(node).unwrap();
+            let place = place(&found, node).unwrap();
             assert_eq!(found.retained[place as usize], bytes, "round {round}, node {node}");
         }
     }
