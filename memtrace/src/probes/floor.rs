@@ -3,8 +3,6 @@
 //! There is no such kernel to try it on, so the object is read: a newer helper, kernel function, instruction, kind of map
 //! or kind of type would be refused there. What its verifier makes of the programs is not proven.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use object::{
     Object as _, ObjectSection, ObjectSymbol, SectionFlags, SymbolKind,
     elf::{SHF_EXECINSTR, SHT_NOBITS},
