@@ -45,7 +45,7 @@ pub(crate) fn ignore(thread: &mut Thread, ids: Ids, size: u64) {
     thread.tally.tgid = u64::from(ids.tgid);
     thread.tally.blocks += 1;
     thread.tally.bytes += size;
-    if thread.tally.blocks % MAX_UNTOLD == 0 {
+    if thread.tally.blocks.is_multiple_of(MAX_UNTOLD) {
         tell_tally(thread, ids.tid);
     }
 }
