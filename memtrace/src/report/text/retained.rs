@@ -33,7 +33,7 @@ pub(super) fn section(recording: &Recording, screen: &mut Screen) {
         let who = "unknown: before tracing began, or again after being given back";
         line(&retained, retained.unknown_bytes, "", who, screen);
     }
-    screen.line(&format!("  {}", how(&retained)));
+    screen.parts("  ", &how(&retained), ",", 4);
     if let Some(first) = retained.stacks.first() {
         screen.line(&format!("  most at one stack: {}", units::bytes(first.bytes)));
         stacks::frames_of(recording, first.stack, screen);
@@ -55,7 +55,7 @@ fn line(retained: &Retained, bytes: u64, error: &str, who: &str, screen: &mut Sc
 }
 
 /// How the numbers came about.
-fn how(retained: &Retained) -> String {
+fn how(retained: &Retained) -> Vec<String> {
     let Retained { exact_bytes, estimated_bytes, n_samples, approximate_bytes, .. } = *retained;
     let mut parts = vec![format!("{} by who grew the arena", units::bytes(exact_bytes))];
     if estimated_bytes > 0 {
@@ -70,7 +70,7 @@ fn how(retained: &Retained) -> String {
         let bytes = units::bytes(retained.shared_bytes);
         parts.push(format!("{bytes} in arenas that threads share"));
     }
-    parts.join(", ")
+    parts
 }
 
 #[cfg(test)]
