@@ -59,7 +59,7 @@ pub(crate) enum Command {
     ///
     /// Of a file that `jcmd PID GC.heap_dump`, `jmap` or an OutOfMemoryError wrote (HPROF). Without a view, one screen.
     /// Views, before the file: `histogram`, `dominators`, `loaders`, `threads`, `paths CLASS|ID` (what keeps it),
-    /// `refs ID` (what it refers to), `object ID`. Takes up to 45 bytes of memory for each object, beside the mapped file;
+    /// `refs ID` (what it refers to), `object ID`. Takes some 46 bytes of memory for each object, beside the mapped file;
     /// `histogram` takes next to none. A dump that was cut is read up to the cut (exit status 3).
     Heap(HeapArgs),
     /// Tell what this kernel and a process allow, and what to do about the rest
