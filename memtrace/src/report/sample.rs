@@ -1,6 +1,7 @@
 //! Recordings that the tests of the outputs share, put together record by record.
 
 use crate::{
+    footprint::Container,
     ledger::{Allocation, Before, Event, Freeing, NameFrom, Sample, StreamKind, What},
     stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
     trace::{End, Jvm, Malloc, Record, Recording, Target, ThreadName, Why},
@@ -171,6 +172,20 @@ pub(super) fn with_sampled_blocks() -> Recording {
     ];
     records.into_iter().for_each(|record| recording.apply(record));
     recording
+}
+
+/// A container with a limit, and three parts.
+pub(super) fn container() -> Container {
+    Container {
+        version: 2,
+        limit_bytes: Some(1 << 30),
+        usage_bytes: 200 << 20,
+        parts: vec![
+            ("anon".into(), 90 << 20),
+            ("file".into(), 100 << 20),
+            ("kernel".into(), 10 << 20),
+        ],
+    }
 }
 
 /// One event whose every name tries to be something else.

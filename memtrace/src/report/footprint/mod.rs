@@ -207,7 +207,10 @@ pub(super) fn short_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::footprint::{JavaHeap, Malloc};
+    use crate::{
+        footprint::{JavaHeap, Malloc},
+        report::sample::container,
+    };
 
     fn now() -> FootprintNow {
         let row = |kind, mib: u64| Row { kind, resident_bytes: mib << 20, swap_bytes: 0 };
@@ -241,16 +244,7 @@ mod tests {
                 trim_returns_bytes: 14 << 20,
                 arenas: (1..8).map(arena).collect(),
             }),
-            container: Some(Container {
-                version: 2,
-                limit_bytes: Some(1 << 30),
-                usage_bytes: 200 << 20,
-                parts: vec![
-                    ("anon".into(), 90 << 20),
-                    ("file".into(), 100 << 20),
-                    ("kernel".into(), 10 << 20),
-                ],
-            }),
+            container: Some(container()),
             notes: vec!["told\x1b[2J".into()],
             ..Footprint::default()
         };

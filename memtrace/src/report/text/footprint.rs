@@ -71,8 +71,11 @@ fn pins(recording: &Recording, footprint: &Footprint) -> Vec<(Pin, u32, crate::s
 mod tests {
     use super::*;
     use crate::{
-        footprint::{Arena, Container, Malloc, Row, RowKind},
-        report::{sample::with_blocks, text_by},
+        footprint::{Arena, Malloc, Row, RowKind},
+        report::{
+            sample::{container, with_blocks},
+            text_by,
+        },
         trace::Record,
     };
 
@@ -96,16 +99,7 @@ mod tests {
             rss_bytes: mib.iter().sum::<u64>() << 20,
             rows: kinds.map(row).to_vec(),
             malloc: Some(Malloc { arenas: vec![arena], ..Malloc::default() }),
-            container: Some(Container {
-                version: 2,
-                limit_bytes: Some(1 << 30),
-                usage_bytes: 200 << 20,
-                parts: vec![
-                    ("anon".into(), 90 << 20),
-                    ("file".into(), 100 << 20),
-                    ("kernel".into(), 10 << 20),
-                ],
-            }),
+            container: Some(container()),
             notes: vec!["told\x1b[2J".into()],
             ..Footprint::default()
         }))
