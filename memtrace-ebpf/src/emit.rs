@@ -120,7 +120,8 @@ fn emit_whole(what: &What, thread: Option<&Thread>, fs_base: u64, used: u64, wak
 }
 
 /// Bytes of stack above `sp`: up to the thread block of a pthread, up to the first frame of the first thread,
-/// 0 where the stack is neither (a signal stack, a coroutine).
+/// 0 where the stack is neither (a signal stack, a coroutine). At an image's first instruction nothing is used yet: the
+/// word that the kernel has put there, the number of arguments, says that it is known.
 #[inline(always)]
 fn stack_used(sp: u64, fs_base: u64) -> u64 {
     let to_thread_block = fs_base.wrapping_sub(sp);
@@ -128,7 +129,7 @@ fn stack_used(sp: u64, fs_base: u64) -> u64 {
         return to_thread_block;
     }
     let to_start = task::start_stack().wrapping_sub(sp);
-    if to_start < 1 << 30 { to_start } else { 0 }
+    if to_start < 1 << 30 { to_start.max(8) } else { 0 }
 }
 
 /// An event, and what was found out about its stack.
