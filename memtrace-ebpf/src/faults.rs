@@ -4,7 +4,10 @@
 //! each thread's own would begin anew with each thread, and short ones would never be told of.
 
 use aya_ebpf::{
-    EbpfContext, bindings::{bpf_perf_event_data, pt_regs}, helpers::bpf_ktime_get_ns, macros::perf_event,
+    EbpfContext,
+    bindings::{bpf_perf_event_data, pt_regs},
+    helpers::bpf_ktime_get_ns,
+    macros::perf_event,
     programs::PerfEventContext,
 };
 use memtrace_common::{Kind, Mend};
