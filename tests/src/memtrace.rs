@@ -4,7 +4,8 @@ use std::{
     env,
     ffi::OsStr,
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
@@ -183,6 +184,9 @@ impl Memtrace {
 
     /// Starts it.
     pub fn start(mut self) -> Tracing {
+        // Where the tests themselves run under nohup, SIGHUP is ignored, and memtrace would inherit that.
+        // SAFETY: signal may be called between fork and exec.
+        unsafe { self.command.pre_exec(heed_hangup) };
         let child = self.command.spawn();
         let mut child = child.unwrap_or_else(|e| panic!("failed to start {:?}: {e}", self.command));
         let mut stdout = child.stdout.take().expect("stdout is a pipe");
@@ -206,6 +210,14 @@ impl Memtrace {
             said
         });
         Tracing { child, folder: self.folder, stdout, stderr, lines }
+    }
+}
+
+fn heed_hangup() -> io::Result<()> {
+    // SAFETY: no handler is given.
+    match unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 

@@ -128,6 +128,17 @@ fn hundreds_of_threads() {
     assert!(java.row("unexplained") <= 1 << 20, "{}", java.0);
 }
 
+/// The stack of a thread that never waits, and tells no stack pointer, is a stack: none other is as large.
+#[test]
+fn never_waits() {
+    let _turn = turn::together();
+    let (subject, said) = done("crowd", &["3", "1024", "24"]);
+    let footprint = Footprint::of(subject.pid());
+    footprint.assert_adds_up("a busy thread");
+    let (stacks, touched) = (footprint.row("thread_stacks"), said.number("stacks"));
+    assert!((touched..touched + (64 << 10)).contains(&stacks), "{touched}: {}", footprint.0);
+}
+
 /// 2 GB of huge pages are told of, and are in no row: the kernel's RSS does not have them either.
 #[test]
 fn huge_pages() {

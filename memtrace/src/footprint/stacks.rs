@@ -1,6 +1,6 @@
 //! Stacks of threads, of any program: where their stack pointers are, and stacks that glibc keeps of ended threads.
 //!
-//! In: the map and stack pointers. Out: ranges. A stack is a mapping; the guard before it has no access. Where there is no
+//! In: the map, stack pointers, and thread blocks, which lie in stacks, too. Out: ranges. A stack is a mapping; the guard before it has no access. Where there is no
 //! guard, a stack may lie in other data, or next to others: then the part that is in use is taken for one, if it is small.
 
 use std::{collections::BTreeSet, ops::Range};
@@ -15,14 +15,20 @@ const MAX_USED_BYTES: u64 = 1 << 20;
 /// glibc keeps no larger ones (40 MiB in all, nptl/allocatestack.c).
 const MAX_KEPT_BYTES: u64 = 40 << 20;
 
-/// The stacks of threads whose stack pointers are `pointers`, and of ended ones.
-pub(super) fn ranges(maps: &[Mapping], pointers: &[u64]) -> Vec<Range<u64>> {
-    let mut live = BTreeSet::new();
-    for &pointer in pointers {
-        let after = maps.partition_point(|mapping| mapping.start <= pointer);
-        let index = after.checked_sub(1).filter(|&index| pointer < maps[index].end);
-        live.extend(index.filter(|&index| is_stack(&maps[index])));
-    }
+/// The stacks of threads whose stack pointers are `pointers` or whose thread blocks are `blocks`, and of ended ones.
+///
+/// A thread that runs all the time tells no stack pointer. A block tells of a stack only where there is a guard: the first
+/// thread's lies elsewhere.
+pub(super) fn ranges(maps: &[Mapping], pointers: &[u64], blocks: &[u64]) -> Vec<Range<u64>> {
+    let stack_at = |address: u64| {
+        let after = maps.partition_point(|mapping| mapping.start <= address);
+        let index = after.checked_sub(1).filter(|&index| address < maps[index].end);
+        index.filter(|&index| is_stack(&maps[index]))
+    };
+    let mut live: BTreeSet<usize> =
+        pointers.iter().filter_map(|&pointer| stack_at(pointer)).collect();
+    let of_blocks = blocks.iter().filter_map(|&block| stack_at(block));
+    live.extend(of_blocks.filter(|&index| whole_bytes(maps, index).is_some()));
     let sizes: BTreeSet<u64> = live.iter().filter_map(|&index| whole_bytes(maps, index)).collect();
     let is_kept = |&index: &usize| {
         let mapping = &maps[index];
@@ -77,13 +83,16 @@ mod tests {
               c0000-c1000 ---p 0 00:00 0\nc1000-d0000 rw-p 0 fe:00 7 /x\n\
               e0000-f0000 rw-p 0 00:00 0 [stack]\n",
         );
-        let found = ranges(&maps, &[0x11800, 0xe8000, 0x10800, 0x5, u64::MAX]);
+        let found = ranges(&maps, &[0x11800, 0xe8000, 0x10800, 0x5, u64::MAX], &[]);
         assert_eq!(found, [0x11000..0x20000, 0xe0000..0xf0000, 0x34000..0x40000]);
-        assert!(ranges(&maps, &[]).is_empty());
+        assert!(ranges(&maps, &[], &[]).is_empty());
+        // A thread block is in a stack if a guard says that it is one.
+        let of_blocks = ranges(&maps, &[], &[0x8f000, 0xa2000]);
+        assert_eq!(of_blocks, vec![0x51000..0x90000]);
         // Without a guard it may lie in anything.
-        let used = ranges(&maps, &[0xa2345, 0xa1000]);
+        let used = ranges(&maps, &[0xa2345, 0xa1000], &[]);
         assert_eq!(used, [0xa2000..0xb0000, 0xa1000..0xb0000]);
         let data = parse(b"10000000-40000000 rw-p 0 00:00 0\n");
-        assert_eq!(ranges(&data, &[0x2000_0010]), vec![0x2000_0000..0x2010_0000]);
+        assert_eq!(ranges(&data, &[0x2000_0010], &[]), vec![0x2000_0000..0x2010_0000]);
     }
 }

@@ -248,7 +248,8 @@ impl Look {
         for area in tables {
             labels.add(area.range.clone(), row(row_of(area.kind)));
         }
-        for stack in stacks::ranges(&self.maps, &self.stack_pointers) {
+        let blocks = malloc.glibc().map_or(&[][..], |malloc| &malloc.thread_blocks);
+        for stack in stacks::ranges(&self.maps, &self.stack_pointers, blocks) {
             labels.add(stack, row(RowKind::ThreadStacks));
         }
         let code = CodeFiles::of(&self.maps);

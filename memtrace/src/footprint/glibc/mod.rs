@@ -90,6 +90,8 @@ pub struct Malloc {
     pub mmapped: Vec<Block>,
     /// Whole pages of free chunks, resident or not, by address; a part of them where there are very many.
     pub free_pages: Vec<Range<u64>>,
+    /// Thread blocks of the threads that were found: each lies in its thread's stack, at the end, but the first thread's.
+    pub thread_blocks: Vec<u64>,
     /// What malloc was told; `None` where that was not found.
     pub settings: Option<Settings>,
     /// What went wrong.

@@ -40,6 +40,7 @@ pub(super) fn read(process: &Process<'_>) -> Result<Malloc, NoMalloc> {
     let mut malloc = Malloc {
         version: process.libc.version.clone(),
         layout: main.layout.versions,
+        thread_blocks: reading.threads.iter().map(|thread| thread.block).collect(),
         settings: reading.settings,
         ..Malloc::default()
     };

@@ -30,6 +30,8 @@ const TID: u64 = 0x2d0;
 pub(super) struct ThreadHeap {
     /// As the process itself numbers it.
     pub(super) tid: u32,
+    /// Its thread block: in its stack, at the end.
+    pub(super) block: u64,
     /// 0 as long as it has none.
     pub(super) arena: u64,
     pub(super) cache: Option<Cache>,
@@ -56,6 +58,7 @@ pub(super) fn find(
         .iter()
         .map(|(&tid, &block)| ThreadHeap {
             tid,
+            block,
             // One that was voted on without this thread may be something else here.
             arena: word(block, arena_at).filter(|arena| arenas.contains(arena)).unwrap_or_default(),
             cache: cache_at.and_then(|at| cache(space, word(block, at)?)),
