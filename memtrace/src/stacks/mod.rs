@@ -24,6 +24,7 @@ mod origin;
 mod process;
 mod rules;
 mod shadows;
+mod start_files;
 mod steps;
 mod symbols;
 mod tree;

@@ -13,7 +13,10 @@ use gimli::{
 };
 use object::{Object, ObjectSection};
 
-use super::rules::{Cfa, Rule, Saved};
+use super::{
+    rules::{Cfa, Rule, Saved},
+    start_files::StartFiles,
+};
 
 type Bytes<'a> = EndianSlice<'a, LittleEndian>;
 type Fde<'a> = FrameDescriptionEntry<Bytes<'a>>;
@@ -30,6 +33,8 @@ pub(super) struct UnwindTable {
     bases: BaseAddresses,
     index: Index,
     context: RefCell<UnwindContext<usize>>,
+    /// What has no unwind information in any module.
+    start_files: StartFiles,
 }
 
 /// How the unwind information of a function is found.
@@ -65,11 +70,16 @@ impl UnwindTable {
         let index = header
             .filter(|header| is_searchable(header, &bases))
             .map_or_else(|| index_of(&eh_frame, &bases), |header| Index::Header(header.into()));
-        Self { eh_frame: eh_frame.into(), bases, index, context: RefCell::default() }
+        let (context, start_files) = (RefCell::default(), StartFiles::of_elf(elf));
+        Self { eh_frame: eh_frame.into(), bases, index, context, start_files }
     }
 
     /// The rule at `address`, `None` where the module describes no function.
     pub(super) fn rule(&self, address: u64) -> Option<Rule> {
+        self.described(address).or_else(|| self.start_files.rule(address))
+    }
+
+    fn described(&self, address: u64) -> Option<Rule> {
         let frames = EhFrame::new(&self.eh_frame, LittleEndian);
         let fde = self.function(&frames, address).filter(|fde| fde.contains(address))?;
         if fde.is_signal_trampoline() {

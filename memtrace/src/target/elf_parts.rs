@@ -45,7 +45,9 @@ impl Parts {
             Self::Linkage => {
                 is_relocations(section) || section.sh_type(LittleEndian) == elf::SHT_DYNAMIC
             }
-            Self::UnwindInformation => matches!(name, b".eh_frame" | b".eh_frame_hdr"),
+            Self::UnwindInformation => {
+                matches!(name, b".eh_frame" | b".eh_frame_hdr" | b".init" | b".fini")
+            }
             Self::Code => {
                 section.sh_flags.get(LittleEndian) & u64::from(elf::SHF_EXECINSTR) != 0
                     || is_relocations(section)
