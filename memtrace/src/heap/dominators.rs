@@ -79,14 +79,12 @@ fn search(edges: &Edges) -> Search {
     }
 }
 
-/// For each place, the places that refer to it, but for its parent.
-fn predecessors(edges: &Edges, search: &Search) -> Edges {
-    let Search { vertex, order, parent } = search;
+/// For each place, the places that refer to it, but for its parent. `edges` lead from nodes to places.
+fn predecessors(edges: &Edges, vertex: &[u32], parent: &[u32]) -> Edges {
     let mut starts = vec![0_u32; vertex.len() + 1];
     let is_kept = |from: u32, to: u32| parent[to as usize] != from && to != from && to != 0;
     for (from, &node) in (0..).zip(vertex) {
-        for &target in edges.of(node) {
-            let to = order[target as usize];
+        for &to in edges.of(node) {
             if is_kept(from, to) {
                 starts[to as usize] += 1;
             }
@@ -99,8 +97,7 @@ fn predecessors(edges: &Edges, search: &Search) -> Edges {
     }
     let mut targets = vec![0; sum as usize];
     for (from, &node) in (0..).zip(vertex) {
-        for &target in edges.of(node) {
-            let to = order[target as usize];
+        for &to in edges.of(node) {
             if is_kept(from, to) {
                 let start = &mut starts[to as usize];
                 *start -= 1;
@@ -113,11 +110,13 @@ fn predecessors(edges: &Edges, search: &Search) -> Edges {
 
 impl Dominators {
     /// Takes the edges, which are not needed any more, and bytes by node.
-    pub(super) fn new(edges: Edges, bytes: impl Fn(u32) -> u64) -> Self {
-        let search = search(&edges);
-        let preds = predecessors(&edges, &search);
+    pub(super) fn new(mut edges: Edges, bytes: impl Fn(u32) -> u64) -> Self {
+        let Search { vertex, order, parent } = search(&edges);
+        // The numbers of nodes are not needed any more: memory is the least where one array takes the place of two.
+        edges.targets.iter_mut().for_each(|target| *target = order[*target as usize]);
+        drop(order);
+        let preds = predecessors(&edges, &vertex, &parent);
         drop(edges);
-        let Search { vertex, parent, .. } = search;
         let idom = semi_nca(&preds, parent);
         drop(preds);
         let mut retained: Vec<u64> = vertex.iter().map(|&node| bytes(node)).collect();

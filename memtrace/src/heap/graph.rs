@@ -11,6 +11,7 @@ use super::{
     histogram,
     histogram::DumpFacts,
     ids::Ids,
+    object_bytes::ObjectBytes,
     objects::{Entry, Root, RootKind, entry},
     records::{NoDump, Records, Segment},
     scan::{Part, SAMPLE_EVERY, in_parallel, scan},
@@ -43,8 +44,7 @@ pub(super) struct Heap<'d> {
     ids: Ids,
     /// The class of each object.
     class_of: Vec<ClassNumber>,
-    /// Bytes of each object, in eighths.
-    eighths: Vec<u32>,
+    object_bytes: ObjectBytes,
     /// By class number, whether it is never unloaded.
     pub(super) is_forever: Vec<bool>,
 }
@@ -68,7 +68,7 @@ impl<'d> Heap<'d> {
             roots.append(&mut part.roots);
             begins.push(begins[begins.len() - 1] + part.n_objects);
         }
-        let (class_of, eighths, is_forever) = (Vec::new(), Vec::new(), Vec::new());
+        let (class_of, is_forever) = (Vec::new(), Vec::new());
         let mut heap = Self {
             dump,
             records,
@@ -80,7 +80,7 @@ impl<'d> Heap<'d> {
             begins,
             ids,
             class_of,
-            eighths,
+            object_bytes: ObjectBytes::default(),
             is_forever,
         };
         heap.is_forever = heap.find_forever();
@@ -133,7 +133,7 @@ impl<'d> Heap<'d> {
     #[inline]
     pub(super) fn bytes(&self, node: Node) -> u64 {
         let object = (node as usize).checked_sub(self.first_object());
-        object.and_then(|at| self.eighths.get(at)).map_or(0, |&n| u64::from(n) * 8)
+        object.map_or(0, |object| self.object_bytes.of(object))
     }
 
     /// What the dump has of an object.
@@ -234,7 +234,7 @@ impl<'d> Heap<'d> {
         edges.targets.reserve_exact(n_targets);
         edges.starts.reserve_exact(self.n_objects() + 1);
         self.class_of.reserve_exact(self.n_objects());
-        self.eighths.reserve_exact(self.n_objects());
+        self.object_bytes.reserve_exact(self.n_objects());
         for part in connected {
             let mut end = edges.targets.len() as u32;
             edges.starts.extend(part.degrees.iter().map(|degree| {
@@ -243,7 +243,7 @@ impl<'d> Heap<'d> {
             }));
             edges.targets.extend(part.targets);
             self.class_of.extend(part.class_of);
-            self.eighths.extend(part.eighths);
+            self.object_bytes.append(part.object_bytes);
         }
         Ok(edges)
     }
@@ -318,7 +318,7 @@ impl<'d> Heap<'d> {
 #[derive(Debug, Default)]
 struct Connected {
     class_of: Vec<ClassNumber>,
-    eighths: Vec<u32>,
+    object_bytes: ObjectBytes,
     degrees: Vec<u32>,
     targets: Vec<Node>,
     last_class: (u64, ClassNumber),
@@ -328,7 +328,7 @@ impl Connected {
     fn with_capacity(n: usize) -> Self {
         Self {
             class_of: Vec::with_capacity(n),
-            eighths: Vec::with_capacity(n),
+            object_bytes: ObjectBytes::with_capacity(n),
             degrees: Vec::with_capacity(n),
             targets: Vec::with_capacity(2 * n),
             last_class: (0, 0),
@@ -338,7 +338,7 @@ impl Connected {
     #[inline]
     fn node(&mut self, class: ClassNumber, bytes: u64) {
         self.class_of.push(class);
-        self.eighths.push(u32::try_from(bytes / 8).unwrap_or(u32::MAX));
+        self.object_bytes.push(bytes);
     }
 
     /// The number of a class. Each that an object has is known.

@@ -12,6 +12,7 @@ mod graph;
 mod histogram;
 mod ids;
 mod loaders;
+mod object_bytes;
 mod objects;
 mod reach;
 mod records;
