@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod owners;
 pub mod probes;
 pub mod report;
+pub mod spool;
 pub mod stacks;
 pub mod target;
 pub mod trace;

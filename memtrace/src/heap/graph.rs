@@ -13,8 +13,9 @@ use super::{
     ids::Ids,
     object_bytes::ObjectBytes,
     objects::{Entry, Root, RootKind, entry},
+    parallel::in_parallel,
     records::{NoDump, Records, Segment},
-    scan::{Part, SAMPLE_EVERY, in_parallel, scan},
+    scan::{Part, SAMPLE_EVERY, scan},
     sizes::Sizes,
 };
 

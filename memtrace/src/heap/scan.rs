@@ -3,17 +3,12 @@
 //! In: the segments of a dump. Out: parts of about the same size, in the order of the file, with what was counted in each.
 //! Parts are independent of each other, so that each processor can take the next one.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-};
+use std::sync::{Mutex, PoisonError};
 
 use super::{
     bytes::Bytes,
     objects::{Entry, Root, entry},
+    parallel::in_parallel,
     records::{Records, Segment},
     tally::Tally,
 };
@@ -69,35 +64,6 @@ fn units(segments: &[Segment]) -> Vec<std::ops::Range<usize>> {
         }
     }
     units
-}
-
-/// What `work` makes of each number below `n`, in their order; all processors take part.
-pub(super) fn in_parallel<T: Send>(n: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let n_threads = thread::available_parallelism().map_or(1, usize::from).min(16).min(n);
-    if n_threads <= 1 {
-        return (0..n).map(work).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new(Vec::with_capacity(n));
-    let take = || {
-        loop {
-            let unit = next.fetch_add(1, Ordering::Relaxed);
-            if unit >= n {
-                break;
-            }
-            let result = work(unit);
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((unit, result));
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..n_threads {
-            scope.spawn(take);
-        }
-        take();
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(unit, _)| *unit);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn scan_unit(dump: &[u8], segments: &[Segment], id_bytes: usize, keeps_ids: bool) -> Vec<Part> {

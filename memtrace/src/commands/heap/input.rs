@@ -1,37 +1,72 @@
-//! The bytes of a heap dump: a file that is mapped.
+//! The bytes of a heap dump, and what the user is told while they are unpacked.
 
-use std::{fs::File, path::Path};
+use std::{
+    io::IsTerminal,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, anyhow};
-use memmap2::Mmap;
+use anyhow::anyhow;
 
-use super::super::failure::Failure;
+use super::super::{failure::Failure, outputs};
+use crate::{
+    report::units,
+    spool::{self, SpoolError, Spooled},
+};
 
-/// How a compressed file begins, what it is called, and what unpacks it.
-const COMPRESSED: [(&[u8], &str, &str); 3] = [
-    (&[0x1f, 0x8b], "gzip", "gunzip"),
-    (&[0xfd, b'7', b'z', b'X', b'Z'], "xz", "unxz"),
-    (&[0x28, 0xb5, 0x2f, 0xfd], "zstd", "unzstd"),
-];
+/// What takes no longer needs no word about how far it is.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often it is told.
+const EVERY: Duration = Duration::from_millis(200);
 
-/// Maps the file.
-pub(super) fn open(path: &Path) -> Result<Mmap, Failure> {
-    let name = path.display();
-    let file = File::open(path).with_context(|| format!("failed to open {name}"))?;
-    let metadata = file.metadata().with_context(|| format!("failed to look at {name}"))?;
-    if !metadata.is_file() {
-        let what = if metadata.is_dir() { "a directory" } else { "no file" };
-        return Err(anyhow!("{name} is {what}: a heap dump is a file").into());
+/// Maps the file; what is packed, or comes from a pipe, is unpacked into a temporary file first.
+pub(super) fn open(path: &Path) -> Result<Spooled, Failure> {
+    let mut told = Told::default();
+    let spooled = spool::open(path, &mut |n, of| told.progress(n, of));
+    told.end();
+    let spooled = spooled.map_err(|error| {
+        let hint = matches!(error, SpoolError::NoRoom { .. } | SpoolError::Write { .. })
+            .then(|| "TMPDIR=FOLDER names a folder with more room".to_owned());
+        Failure::new(anyhow!(error), hint)
+    })?;
+    if let Some(folder) = &spooled.folder {
+        let from = spooled.packing.map_or("a pipe", |packing| packing.name());
+        let size = units::bytes(spooled.bytes.len() as u64);
+        let folder = folder.display();
+        let note = format!("{size} from {from} are in a temporary file in {folder} meanwhile");
+        outputs::to_stderr(&format!("memtrace: {note}\n"));
     }
-    if metadata.len() == 0 {
-        return Err(anyhow!("failed to read {name}: the file is empty").into());
+    Ok(spooled)
+}
+
+/// The line about how far it is, on a terminal.
+struct Told {
+    began: Instant,
+    last: Option<Instant>,
+    is_terminal: bool,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { began: Instant::now(), last: None, is_terminal: std::io::stderr().is_terminal() }
     }
-    // SAFETY: the bytes are only read, and nothing relies on their staying the same: each is looked at within its bounds.
-    // If someone cuts the file meanwhile, the kernel ends memtrace by SIGBUS, which harms nothing else.
-    let dump = unsafe { Mmap::map(&file) }.with_context(|| format!("failed to map {name}"))?;
-    if let Some((_, kind, tool)) = COMPRESSED.iter().find(|(begin, ..)| dump.starts_with(begin)) {
-        let hint = format!("unpack it with `{tool}` first");
-        return Err(Failure::new(anyhow!("{name} is compressed with {kind}"), Some(hint)));
+}
+
+impl Told {
+    fn progress(&mut self, n: u64, of: u64) {
+        let is_time = self.last.map_or(self.began.elapsed() > QUIET, |it| it.elapsed() > EVERY);
+        if !self.is_terminal || !is_time {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let part = units::share(n, of).map_or_else(|| units::bytes(n), |share| share.to_string());
+        outputs::to_stderr(&format!("\rmemtrace: unpacking, {part} read\x1b[K"));
     }
-    Ok(dump)
+
+    /// Leaves the line empty.
+    fn end(&self) {
+        if self.last.is_some() {
+            outputs::to_stderr("\r\x1b[K");
+        }
+    }
 }

@@ -27,9 +27,13 @@ pub(super) fn run(args: &HeapArgs) -> Result<ExitCode, Failure> {
     let dump = input::open(&what.file)?;
     let shown = Shown { json, is_stdout_taken };
     let name = what.file.display().to_string();
-    let facts = show(&what.view, &dump, &filter, shown)
+    let facts = show(&what.view, &dump.bytes, &filter, shown)
         .with_context(|| format!("failed to read {name}"))?;
     let is_whole = facts.is_none_or(|facts| !facts.is_truncated && facts.unreadable_bytes == 0);
+    if let Some(why) = &dump.cut {
+        outputs::to_stderr(&format!("memtrace: {name} was unpacked in part: {why}\n"));
+        return Ok(ExitCode::from(IN_PART));
+    }
     if !is_whole {
         outputs::to_stderr(&format!("memtrace: {name} was read in part: it is cut or damaged\n"));
         return Ok(ExitCode::from(IN_PART));
