@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     bytes::Bytes,
     graph::{Heap, Node},
+    histogram::DumpFacts,
     objects::{Entry, OBJECT, RootKind},
     reach::Reach,
     records::NoDump,
@@ -67,12 +68,20 @@ pub struct PathView {
 /// # Errors
 ///
 /// Where it is no dump.
-pub fn object(dump: &[u8], id: u64, references_only: bool) -> Result<Option<ObjectView>, NoDump> {
+pub fn object(
+    dump: &[u8],
+    id: u64,
+    references_only: bool,
+) -> Result<(DumpFacts, Option<ObjectView>), NoDump> {
     let (heap, _) = Heap::read(dump)?;
-    let Some(node) = heap.node(id) else { return Ok(None) };
+    let view = heap.node(id).map(|node| object_view(&heap, node, id, references_only));
+    Ok((heap.facts, view))
+}
+
+fn object_view(heap: &Heap<'_>, node: Node, id: u64, references_only: bool) -> ObjectView {
     let (mut fields, mut n_left_out) = (Vec::new(), 0);
     let value = |kind: u8, value: u64| match kind {
-        OBJECT => shown(&heap, value),
+        OBJECT => shown(heap, value),
         6 => f32::from_bits(value as u32).to_string(),
         7 => f64::from_bits(value).to_string(),
         4 => (value != 0).to_string(),
@@ -95,14 +104,14 @@ pub fn object(dump: &[u8], id: u64, references_only: bool) -> Result<Option<Obje
         let mut bytes = Bytes::new(elements, 0, elements.len(), heap.records.id_bytes);
         let n = elements.len() / heap.records.id_bytes;
         let ids = std::iter::from_fn(|| bytes.id()).take(MAX_FIELDS).enumerate();
-        fields.extend(ids.map(|(at, id)| (format!("[{at}]"), shown(&heap, id))));
+        fields.extend(ids.map(|(at, id)| (format!("[{at}]"), shown(heap, id))));
         n_left_out = n.saturating_sub(MAX_FIELDS) as u64;
     } else if let (Some(text), false) = (heap.text(node), references_only) {
         fields.push(("text".to_owned(), format!("{text:?}")));
     }
     let prefix = if heap.as_class(node).is_some() { "class " } else { "" };
     let class = format!("{prefix}{}", heap.class_name(node));
-    Ok(Some(ObjectView { class, id, shallow_bytes: heap.bytes(node), fields, n_left_out }))
+    ObjectView { class, id, shallow_bytes: heap.bytes(node), fields, n_left_out }
 }
 
 /// What an identifier stands for.
@@ -126,7 +135,7 @@ fn shown(heap: &Heap<'_>, id: u64) -> String {
 /// # Errors
 ///
 /// Where it is no dump.
-pub fn threads(dump: &[u8]) -> Result<Vec<ThreadView>, NoDump> {
+pub fn threads(dump: &[u8]) -> Result<(DumpFacts, Vec<ThreadView>), NoDump> {
     let (heap, _) = Heap::read(dump)?;
     let mut locals: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for root in &heap.roots {
@@ -151,7 +160,8 @@ pub fn threads(dump: &[u8]) -> Result<Vec<ThreadView>, NoDump> {
             locals: locals.map(|&id| shown(&heap, id)).collect(),
         })
     };
-    Ok(of_thread.filter_map(thread).collect())
+    let threads = of_thread.filter_map(thread).collect();
+    Ok((heap.facts, threads))
 }
 
 /// The shortest ways from the roots to objects that `is_wanted` by class and identifier, those that are alike as one.
@@ -163,7 +173,7 @@ pub fn paths(
     dump: &[u8],
     wanted_id: Option<u64>,
     is_wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<PathView>, NoDump> {
+) -> Result<(DumpFacts, Vec<PathView>), NoDump> {
     let (heap, edges) = Heap::read(dump)?;
     let starts: Vec<Node> = match wanted_id {
         Some(id) => heap.node(id).into_iter().collect(),
@@ -189,5 +199,6 @@ pub fn paths(
         let steps = begin.into_iter().chain(edges).chain(end).collect();
         PathView { n, root: kind.map_or("class", RootKind::name), steps }
     };
-    Ok(alike.into_iter().map(view).collect())
+    let paths = alike.into_iter().map(view).collect();
+    Ok((heap.facts, paths))
 }

@@ -29,12 +29,11 @@ pub(super) fn run(args: &HeapArgs) -> Result<ExitCode, Failure> {
     let name = what.file.display().to_string();
     let facts = show(&what.view, &dump.bytes, &filter, shown)
         .with_context(|| format!("failed to read {name}"))?;
-    let is_whole = facts.is_none_or(|facts| !facts.is_truncated && facts.unreadable_bytes == 0);
     if let Some(why) = &dump.cut {
         outputs::to_stderr(&format!("memtrace: {name} was unpacked in part: {why}\n"));
         return Ok(ExitCode::from(IN_PART));
     }
-    if !is_whole {
+    if facts.is_truncated || facts.unreadable_bytes > 0 {
         outputs::to_stderr(&format!("memtrace: {name} was read in part: it is cut or damaged\n"));
         return Ok(ExitCode::from(IN_PART));
     }
@@ -70,17 +69,9 @@ impl Shown {
         }
         outputs::to_stdout_by(|out| Ok(text(out)?))
     }
-
-    /// Views of single things are text only.
-    fn text(self, text: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-        if self.json.is_some() {
-            bail!("--json goes with no view, histogram, dominators and loaders");
-        }
-        outputs::to_stdout_by(|out| Ok(text(out)?))
-    }
 }
 
-fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<Option<DumpFacts>> {
+fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<DumpFacts> {
     match view {
         View::Histogram => {
             let mut histogram = Histogram::read(dump)?;
@@ -90,7 +81,7 @@ fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<Optio
                 |out| json::write_heap_histogram(&histogram, out),
                 |out| text::write_histogram(facts, rows, out),
             )?;
-            Ok(Some(histogram.facts))
+            Ok(histogram.facts)
         }
         View::Answer | View::Dominators | View::Loaders => {
             let analysis = analyse(dump, filter)?;
@@ -103,28 +94,40 @@ fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<Optio
                     _ => text::write_text(&analysis, out),
                 },
             )?;
-            Ok(Some(facts))
+            Ok(facts)
         }
         View::Threads => {
-            let mut threads = heap::threads(dump)?;
+            let (facts, mut threads) = heap::threads(dump)?;
             threads.retain(|thread| filter.has(&thread.name));
-            shown.text(|out| text::write_threads(&threads, out)).map(|()| None)
+            shown.write(
+                |out| json::write_heap_threads(&facts, &threads, out),
+                |out| text::write_threads(&threads, out),
+            )?;
+            Ok(facts)
         }
         View::Paths(object) => {
-            let paths = match object {
+            let (facts, paths) = match object {
                 Object::Id(id) => heap::paths(dump, Some(*id), |_| false)?,
                 Object::Class(class) => heap::paths(dump, None, |name| name == class)?,
             };
             if paths.is_empty() {
                 bail!("no root reaches {object}");
             }
-            shown.text(|out| text::write_paths(&paths, out)).map(|()| None)
+            shown.write(
+                |out| json::write_heap_paths(&facts, &paths, out),
+                |out| text::write_paths(&paths, out),
+            )?;
+            Ok(facts)
         }
         View::Object(id) | View::References(id) => {
             let only_references = matches!(view, View::References(_));
-            let object = heap::object(dump, *id, only_references)?;
+            let (facts, object) = heap::object(dump, *id, only_references)?;
             let object = object.with_context(|| format!("there is no object {id:#x}"))?;
-            shown.text(|out| text::write_object(&object, out)).map(|()| None)
+            shown.write(
+                |out| json::write_heap_object(&facts, &object, out),
+                |out| text::write_object(&object, out),
+            )?;
+            Ok(facts)
         }
     }
 }

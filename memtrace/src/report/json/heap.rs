@@ -31,7 +31,7 @@ struct HistogramDocument<'r> {
 }
 
 #[derive(Serialize)]
-struct Dump<'r> {
+pub(super) struct Dump<'r> {
     format: &'r str,
     id_bytes: usize,
     bytes: u64,
@@ -118,11 +118,11 @@ struct Loader<'r> {
     urls: &'r [String],
 }
 
-fn hex(id: u64) -> String {
+pub(super) fn hex(id: u64) -> String {
     format!("{id:#x}")
 }
 
-fn dump(facts: &heap::DumpFacts) -> Dump<'_> {
+pub(super) fn dump(facts: &heap::DumpFacts) -> Dump<'_> {
     Dump {
         format: &facts.format,
         id_bytes: facts.id_bytes,
@@ -251,7 +251,7 @@ pub fn write_heap_histogram(histogram: &heap::Histogram, out: &mut dyn Write) ->
     write(&document, out)
 }
 
-fn write(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(document: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     document.serialize(&mut Serializer::with_formatter(&mut *out, Layout::default()))?;
     out.write_all(b"\n")
 }

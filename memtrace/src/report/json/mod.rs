@@ -6,6 +6,7 @@
 mod blocks;
 mod footprint;
 mod heap;
+mod heap_views;
 mod layout;
 mod retained;
 mod shape;
@@ -21,6 +22,7 @@ pub use footprint::{
     NoFootprint, WrittenRows, read_footprint, write_footprint, write_footprint_line,
 };
 pub use heap::{write_heap, write_heap_histogram};
+pub use heap_views::{write_heap_object, write_heap_paths, write_heap_threads};
 use layout::Layout;
 pub use threads::write_threads;
 
