@@ -11,7 +11,8 @@ use memtrace::{
 
 /// The recorded heap, and what is known of its process.
 static HEAP: LazyLock<(Capture, Vec<u8>)> = LazyLock::new(|| {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../memtrace/tests/heap_captures/glibc-236");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../memtrace/tests/heap_captures/glibc-236");
     let read = |path: &Path| fs::read(path).expect("the recording comes with the sources");
     let capture = Capture::unpack(&read(&path)).expect("recordings are sound");
     (capture, read(&path.with_extension("txt")))

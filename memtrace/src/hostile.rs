@@ -21,13 +21,14 @@ use crate::{
         self, Kind, Resident, Run,
         glibc::{LibcFile, Malloc, Process},
     },
+    heap::{self, Analysis, Histogram},
     jvm::{
         Capture, FrameKey, InterpreterRegisters, JavaCode, JvmThread, Memory, NoStep, Registers,
         Unreadable, Vm, thread_dump,
     },
     ledger::Metric,
     probes::Probes,
-    report::{escape, flamegraph, folded, json, text_by},
+    report::{escape, flamegraph, folded, heap as heap_text, json, text_by},
     stacks,
     target::{Library, elf_parts, maps},
     trace::{self, Recording},
@@ -45,6 +46,8 @@ const MAX_FUNCTIONS: usize = 128;
 const MAX_FUNCTION_BYTES: u64 = 16 << 10;
 /// How long a heap is looked at.
 const MAX_HEAP_TIME: Duration = Duration::from_secs(5);
+/// Objects of a heap dump that are looked at one by one.
+const MAX_OBJECTS: usize = 8;
 /// Records of a trace that are applied: what they come to is for `memtrace report` to limit.
 const MAX_RECORDS: u64 = 10_000;
 
@@ -235,6 +238,32 @@ fn assert_adds_up(malloc: &Malloc, resident: &Resident) {
     }
     let chunks: u64 = malloc.arenas.iter().map(|arena| arena.chunks.n_live).sum();
     assert!(chunks <= parts.iter().map(|part| part.range.end - part.range.start).sum::<u64>() / 32);
+}
+
+/// Reads a heap dump with every view. Returns how many objects were found, 0 where it is no dump.
+pub fn dump(bytes: &[u8]) -> u64 {
+    let (Ok(histogram), Ok(all)) = (Histogram::read(bytes), Analysis::read(bytes)) else {
+        return 0;
+    };
+    let sum: u64 = histogram.rows.iter().map(|row| row.n).sum();
+    assert_eq!(sum, all.totals.n_objects);
+    assert_eq!(histogram.rows, all.histogram);
+    assert!(all.totals.n_unreached <= all.totals.n_objects);
+    for dominator in &all.dominators {
+        assert!(dominator.shallow_bytes <= dominator.retained_bytes, "{dominator:?}");
+    }
+    let found = heap::threads(bytes).and_then(|_| {
+        heap::paths(bytes, None, |class| class.len().is_multiple_of(2))?;
+        all.dominators.iter().take(MAX_OBJECTS).try_for_each(|dominator| {
+            heap::paths(bytes, Some(dominator.id), |_| false)?;
+            heap::object(bytes, dominator.id, false).map(|_| ())
+        })
+    });
+    assert!(found.is_ok(), "one view knows the dump, another one not: {found:?}");
+    let mut out = Vec::new();
+    json::write_heap(&all, &mut out).expect("memory can be written");
+    heap_text::write_text(&all, &mut out).expect("memory can be written");
+    sum
 }
 
 /// Looks through an ELF file as walk and names do: what is needed of it is read, then rules and names are looked up.

@@ -21,6 +21,7 @@ use memtrace::{
     stacks::{Frame, FrameId, FrameKind, Quality, Stack, StackId},
     trace::{Record, Target, ThreadName, Writer},
 };
+use memtrace_tests::hprof::{Format, Heap, populate};
 use proptest::{
     collection::vec,
     prelude::any,
@@ -168,6 +169,22 @@ fn heap() {
             Damage(&changes).of_capture(&mut capture);
         }
         hostile::heap(capture, &text, is_endless);
+    });
+}
+
+/// A heap dump is read whole; then with damage anywhere.
+#[test]
+fn dump() {
+    let mut whole = Vec::new();
+    let heap = Heap::new(&mut whole, Format::JDK_17, 8).unwrap();
+    let truth = populate(heap, 200).unwrap();
+    let n = hostile::dump(&whole);
+    assert!((truth.n_objects..truth.n_objects + 16).contains(&n), "{n} of {truth:?}");
+    for_all(200, &damage(), |changes| {
+        let mut bytes = whole.clone();
+        Damage(&changes).of_bytes(&mut bytes);
+        hostile::dump(&bytes);
+        hostile::dump(&changes);
     });
 }
 

@@ -15,7 +15,7 @@ use crate::{
     setup::{self, Policy},
 };
 
-const TARGETS: [&str; 6] = ["trace", "elf", "allocators", "jvm", "heap", "text"];
+const TARGETS: [&str; 7] = ["trace", "elf", "allocators", "jvm", "heap", "dump", "text"];
 /// Sources of libraries, small and each with other sections.
 const LIBRARIES: [&str; 3] = ["plt_lib", "nofp_lib", "late_lib"];
 
@@ -51,6 +51,7 @@ pub(crate) fn run(
         match target {
             "elf" => seed_libraries(repository, &corpus, &LIBRARIES, "-s")?,
             "allocators" => seed_libraries(repository, &corpus, &ALLOCATORS, "-fno-builtin")?,
+            "dump" => seed_dumps(repository, &corpus)?,
             "text" => seed_text(repository, &corpus)?,
             _ => {}
         }
@@ -84,6 +85,17 @@ fn seed_libraries(
             .arg("-o")
             .arg(corpus.join(library));
         run::run(&mut cc)?;
+    }
+    Ok(())
+}
+
+/// Heap dumps of a few objects.
+fn seed_dumps(repository: &Repository, corpus: &Path) -> anyhow::Result<()> {
+    let build = ["build", "--release", "-p", "memtrace-tests", "--bin", "made-up-heap"];
+    run::run(&mut repository.cargo(&build))?;
+    for n_objects in ["20", "200"] {
+        let mut make = Command::new(repository.target.join("release/made-up-heap"));
+        run::output(make.arg(corpus.join(n_objects)).arg(n_objects))?;
     }
     Ok(())
 }

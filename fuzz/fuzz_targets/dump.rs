@@ -1,0 +1,8 @@
+//! Heap dumps.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    memtrace::hostile::dump(bytes);
+});
