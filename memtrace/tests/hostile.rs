@@ -180,7 +180,7 @@ fn dump() {
     let truth = populate(heap, 200).unwrap();
     let n = hostile::dump(&whole);
     assert!((truth.n_objects..truth.n_objects + 16).contains(&n), "{n} of {truth:?}");
-    for_all(200, &damage(), |changes| {
+    for_all(100, &damage(), |changes| {
         let mut bytes = whole.clone();
         Damage(&changes).of_bytes(&mut bytes);
         hostile::dump(&bytes);
