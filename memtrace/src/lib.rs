@@ -14,3 +14,4 @@ pub mod report;
 pub mod stacks;
 pub mod target;
 pub mod trace;
+pub mod trials;

@@ -15,7 +15,7 @@ use syn::{
 };
 
 /// The rooms in their order: a room uses only rooms before it.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 15] = [
     "target",
     "probes",
     "events",
@@ -27,6 +27,7 @@ const ROOMS: [&str; 14] = [
     "owners",
     "findings",
     "attach",
+    "trials",
     "heap",
     "report",
     "commands",

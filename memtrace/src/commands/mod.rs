@@ -2,10 +2,12 @@
 
 mod args;
 mod clock;
+mod compare;
 mod doctor;
 mod failure;
 mod footprint;
 mod heap;
+mod interrupts;
 mod jstack;
 mod outputs;
 mod replay;
@@ -29,6 +31,7 @@ pub fn run() -> ExitCode {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Footprint(args)) => footprint::run(args),
         Some(Command::Heap(args)) => heap::run(args),
+        Some(Command::Compare(args)) => compare::run(args),
         Some(Command::Stacks(args)) => stacks::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Replay(args)) => replay::run(args),

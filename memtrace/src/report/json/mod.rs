@@ -4,6 +4,7 @@
 //! numbers. What was not measured is absent. Keys may be added within a schema number; a change of meaning changes it.
 
 mod blocks;
+mod compare;
 mod footprint;
 mod heap;
 mod layout;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 
 use crate::trace::Recording;
+pub use compare::write_comparison;
 pub use footprint::{
     NoFootprint, WrittenRows, read_footprint, write_footprint, write_footprint_line,
 };
