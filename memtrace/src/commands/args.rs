@@ -2,12 +2,17 @@
 
 mod comparing;
 mod tracing;
+mod trying;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::{comparing::CompareArgs, tracing::TraceArgs};
+pub(crate) use self::{
+    comparing::CompareArgs,
+    tracing::TraceArgs,
+    trying::{TryArgs, TryWhat},
+};
 use super::units;
 use crate::ledger::Metric;
 
@@ -68,6 +73,11 @@ pub(crate) enum Command {
     /// `refs ID` (what it refers to), `object ID`. Takes some 46 bytes of memory for each object, beside the mapped file;
     /// `histogram` takes next to none. A dump that was cut is read up to the cut (exit status 3).
     Heap(HeapArgs),
+    /// Have a JVM return memory, and print what was predicted against what was returned
+    ///
+    /// `trim` gives back what malloc has free, `gc` collects the whole Java heap. Both act on the process, through the JVM's
+    /// own commands (as jcmd does); what that costs is said before. Nothing else is changed.
+    Try(TryArgs),
     /// Start a command under several settings, and compare what becomes resident
     ///
     /// The command as it is and each variant are started in turn, several times, followed until their memory has settled,
@@ -270,7 +280,7 @@ mod tests {
     #[test]
     fn what_can_be_typed() {
         // (arguments, whether they are understood)
-        let cases: [(&[&str], bool); 33] = [
+        let cases: [(&[&str], bool); 36] = [
             (&["--pid", "1"], true),
             (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
             (&["--", "ls", "-l"], true),
@@ -302,6 +312,9 @@ mod tests {
             ),
             (&["compare", "--with", "A=1"], false),
             (&["compare", "--", "ls"], false),
+            (&["try", "trim", "1", "--json", "-"], true),
+            (&["try", "gc"], false),
+            (&["try", "everything", "1"], false),
             (&[], false),
             (&["--pid", "1", "--", "ls"], false),
             (&["--pid", "1", "--user", "x"], false),

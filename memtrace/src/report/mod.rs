@@ -31,6 +31,7 @@ mod room;
 mod rows;
 pub mod text;
 pub mod threads_now;
+pub mod trial;
 pub mod units;
 
 pub use progress::progress;

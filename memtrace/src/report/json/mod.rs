@@ -11,6 +11,7 @@ mod layout;
 mod retained;
 mod shape;
 mod threads;
+mod trial;
 
 use std::io::{self, BufWriter, Write};
 
@@ -25,6 +26,7 @@ pub use footprint::{
 pub use heap::{write_heap, write_heap_histogram};
 use layout::Layout;
 pub use threads::write_threads;
+pub use trial::write_trial;
 
 /// Writes everything that `recording` says, piece by piece: the document may be much larger than the recording.
 ///
