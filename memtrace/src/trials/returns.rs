@@ -13,8 +13,8 @@ const STAYS_WITHIN: u64 = 3;
 const MAX_MOVED: u64 = 18;
 /// No range is wider than this, in percent of what is resident: beyond, it would say nothing.
 const MAX_WIDTH: u64 = 25;
-/// Marking makes bitmaps resident, one bit for each 8 bytes of the heap (G1, JDK 17 to 25).
-const BITMAP_PART: u64 = 64;
+/// Marking makes bitmaps resident, one bit for each 8 bytes of the heap, of which JDK 11 and 17 have two.
+const BITMAP_PART: u64 = 32;
 /// The largest share of the heap that is alive where nothing tells, in percent.
 const MAX_LIVE: u64 = 25;
 
