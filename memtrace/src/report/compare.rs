@@ -12,6 +12,8 @@ use crate::{
 
 /// Columns that a variant's name may take.
 const MAX_NAME: usize = 44;
+/// Columns that it may take where it stands alone.
+const MAX_FULL_NAME: usize = 110;
 /// Columns that names and titles have at least.
 const MIN_NAME: usize = 14;
 /// A row that has less in all variants is not shown.
@@ -75,18 +77,18 @@ fn write_measure(
     }
     let widths = it.variants.iter().map(|variant| name(variant).chars().count() + 2);
     let width = widths.max().unwrap_or(0).max(MIN_NAME);
-    let columns = ["median", "lowest", "highest"].map(|column| format!("  {column:>10}")).concat();
+    let columns = ["median", "lowest", "highest"].map(|column| format!("  {column:>11}")).concat();
     writeln!(out, "\n{title:<width$}{columns}   against plain")?;
     let plain = it.variants.first().and_then(|plain| plain.spread(measure));
     for (at, variant) in it.variants.iter().enumerate() {
         let name = format!("  {}", name(variant));
         let Some(spread) = variant.spread(measure) else {
-            writeln!(out, "{name:<width$}  {:>10}", "-")?;
+            writeln!(out, "{name:<width$}  {:>11}", "-")?;
             continue;
         };
         let Spread { median, lowest, highest, .. } = spread;
         let values =
-            [median, lowest, highest].map(|value| format!("  {:>10}", value_of(measure, value)));
+            [median, lowest, highest].map(|value| format!("  {:>11}", value_of(measure, value)));
         let against = plain.filter(|_| at > 0).map(|plain| against(measure, &spread, &plain));
         let line = format!("{name:<width$}{}   {}", values.concat(), against.unwrap_or_default());
         writeln!(out, "{}", line.trim_end())?;
@@ -97,8 +99,15 @@ fn write_measure(
 fn value_of(measure: Measure, value: u64) -> String {
     match measure {
         Measure::Startup => seconds(value),
-        Measure::Settled | Measure::Peak | Measure::Row(_) => units::bytes(value),
+        Measure::Settled | Measure::Peak | Measure::Row(_) => mib(value),
     }
+}
+
+/// All in one unit, so that columns can be compared at a glance.
+fn mib(bytes: u64) -> String {
+    let tenths = (u128::from(bytes) * 10 + (1 << 19)) >> 20;
+    let whole = u64::try_from(tenths / 10).unwrap_or(u64::MAX);
+    format!("{}.{} MiB", units::count(whole), tenths % 10)
 }
 
 /// Two starts may be less than a tenth of a second apart.
@@ -135,18 +144,19 @@ fn write_rows(it: &Comparison, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "\nwhere the settled RSS is, median of each row")?;
     for (n, variant) in (1..).zip(&it.variants) {
-        writeln!(out, "  [{n}] {}", name(variant))?;
+        let full = names::clip(&escape::line(&variant.variant.name), MAX_FULL_NAME);
+        writeln!(out, "  [{n}] {full}")?;
     }
-    let columns = (1..=it.variants.len()).map(|n| format!("  {:>10} ", format!("[{n}]")));
+    let columns = (1..=it.variants.len()).map(|n| format!("  {:>11} ", format!("[{n}]")));
     writeln!(out, " {}  what", columns.collect::<String>())?;
     let mut is_marked = false;
     for kind in shown {
         let plain = it.variants.first().and_then(|plain| of(plain, kind));
         let cell = |variant: &Measured| {
-            let Some(spread) = of(variant, kind) else { return format!("  {:>10} ", "-") };
+            let Some(spread) = of(variant, kind) else { return format!("  {:>11} ", "-") };
             let differs = plain
                 .is_some_and(|plain| spread.against(&plain).is_larger_than_spread == Some(true));
-            format!("  {:>10}{}", units::bytes(spread.median), if differs { MARK } else { " " })
+            format!("  {:>11}{}", mib(spread.median), if differs { MARK } else { " " })
         };
         let cells: String = it.variants.iter().map(cell).collect();
         is_marked |= cells.contains(MARK);
@@ -229,7 +239,7 @@ mod tests {
         };
         Run {
             startup: Some(Duration::from_secs(seconds)),
-            peak_rss_bytes: (mib + 10) << 20,
+            peak_rss_bytes: (mib + 1010) << 20,
             settled: Some(settled),
             ..Run::default()
         }
@@ -266,28 +276,28 @@ mod tests {
         let expected = "\
 java x: 2 starts of each variant in turn, until RSS changes by less than 1 % in 5 s
 
-settled RSS               median      lowest     highest   against plain
-  plain                101.0 MiB   100.0 MiB   102.0 MiB
-  MALLOC_ARENA_MAX=1    50.5 MiB    50.0 MiB    51.0 MiB   -50.5 MiB (-50 %)
-  -XX:+Nonsense                -
+settled RSS                median       lowest      highest   against plain
+  plain                 101.0 MiB    100.0 MiB    102.0 MiB
+  MALLOC_ARENA_MAX=1     50.5 MiB     50.0 MiB     51.0 MiB   -50.5 MiB (-50 %)
+  -XX:+Nonsense                 -
 
-peak RSS                  median      lowest     highest   against plain
-  plain                111.0 MiB   110.0 MiB   112.0 MiB
-  MALLOC_ARENA_MAX=1    60.5 MiB    60.0 MiB    61.0 MiB   -50.5 MiB (-45 %)
-  -XX:+Nonsense                -
+peak RSS                   median       lowest      highest   against plain
+  plain               1,111.0 MiB  1,110.0 MiB  1,112.0 MiB
+  MALLOC_ARENA_MAX=1  1,060.5 MiB  1,060.0 MiB  1,061.0 MiB   -50.5 MiB (-5 %)
+  -XX:+Nonsense                 -
 
-start-up time             median      lowest     highest   against plain
-  plain                   6.00 s      5.00 s      7.00 s
-  MALLOC_ARENA_MAX=1      6.50 s      6.00 s      7.00 s   +0.50 s (+8 %), \
+start-up time              median       lowest      highest   against plain
+  plain                    6.00 s       5.00 s       7.00 s
+  MALLOC_ARENA_MAX=1       6.50 s       6.00 s       7.00 s   +0.50 s (+8 %), \
 no larger than the spread between runs
-  -XX:+Nonsense                -
+  -XX:+Nonsense                 -
 
 where the settled RSS is, median of each row
   [1] plain
   [2] MALLOC_ARENA_MAX=1
   [3] -XX:+Nonsense
-          [1]          [2]          [3]   what
-    101.0 MiB     50.5 MiB*           -   malloc, in use
+           [1]           [2]           [3]   what
+     101.0 MiB      50.5 MiB*            -   malloc, in use
   * differs from plain by more than the spread between runs
 
 failed: -XX:+Nonsense: 2 of 2 starts, so it was not started again
