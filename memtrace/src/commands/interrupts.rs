@@ -1,6 +1,7 @@
 //! How often the user wants an end, for what works without a loop over inputs.
 
 use std::{
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use tokio::{
-    runtime, select,
+    runtime,
     signal::unix::{SignalKind, signal},
 };
 
@@ -25,28 +26,21 @@ impl Interrupts {
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().context(failed)?;
         let counted = Self::default();
-        let shared = counted.0.clone();
-        let (mut interrupt, mut terminate, mut hang_up) = {
+        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+        // What was started so as to survive its terminal does.
+        if !is_ignored(libc::SIGHUP) {
+            kinds.push(SignalKind::hangup());
+        }
+        for kind in kinds {
             let _inside = runtime.enter();
-            let listen = |kind| signal(kind).context(failed);
-            (
-                listen(SignalKind::interrupt())?,
-                listen(SignalKind::terminate())?,
-                listen(SignalKind::hangup())?,
-            )
-        };
-        let listen = move || {
-            runtime.block_on(async {
-                loop {
-                    select! {
-                        _ = interrupt.recv() => {}
-                        _ = terminate.recv() => {}
-                        _ = hang_up.recv() => {}
-                    }
+            let (mut signal, shared) = (signal(kind).context(failed)?, counted.0.clone());
+            runtime.spawn(async move {
+                while signal.recv().await.is_some() {
                     shared.fetch_add(1, Ordering::Relaxed);
                 }
             });
-        };
+        }
+        let listen = move || runtime.block_on(pending::<()>());
         thread::Builder::new().name("signals".to_owned()).spawn(listen).context(failed)?;
         Ok(counted)
     }
@@ -55,4 +49,13 @@ impl Interrupts {
     pub(super) fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// Whether `signal` was to be ignored when memtrace was started, as `nohup` has it.
+pub(super) fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: all zero is a valid `sigaction`.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: no new action is given, the old one is written to `action`.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }

@@ -44,7 +44,8 @@ mod tests {
     #[test]
     fn settled() {
         // (bytes at each second, the second at which it had settled and since when)
-        let cases: [(&[u64], Option<(u64, u64)>); 6] = [
+        type Case = (&'static [u64], Option<(u64, u64)>);
+        let cases: [Case; 6] = [
             (&[1000; 9], Some((5, 0))),
             (&[1000; 5], None),
             (&[10, 500, 900, 1000, 1000, 1001, 1002, 1003, 1004], Some((8, 3))),

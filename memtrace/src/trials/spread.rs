@@ -59,7 +59,8 @@ mod tests {
     #[test]
     fn medians() {
         // (values, median, lowest, highest)
-        let cases: [(&[u64], (u64, u64, u64)); 4] = [
+        type Case = (&'static [u64], (u64, u64, u64));
+        let cases: [Case; 4] = [
             (&[7], (7, 7, 7)),
             (&[9, 1], (5, 1, 9)),
             (&[9, 1, 2], (2, 1, 9)),
@@ -76,7 +77,8 @@ mod tests {
     #[test]
     fn differences() {
         // (plain, other, change, larger than the spread)
-        let cases: [(&[u64], &[u64], i128, Option<bool>); 5] = [
+        type Case = (&'static [u64], &'static [u64], i128, Option<bool>);
+        let cases: [Case; 5] = [
             (&[100, 104], &[80, 83], -21, Some(true)),
             (&[100, 120], &[80, 110], -15, Some(false)),
             (&[100, 102], &[102, 104], 2, Some(false)),

@@ -50,7 +50,7 @@ impl Variant {
         let words = shlex::split(text).ok_or_else(|| SettingError::Quotes(text.to_owned()))?;
         let mut variant = Self { name: text.trim().to_owned(), ..Self::default() };
         for word in words {
-            if word.starts_with('-') && word.trim_matches('-') != "" {
+            if word.starts_with('-') && !word.trim_matches('-').is_empty() {
                 variant.options.push(word);
                 continue;
             }

@@ -56,7 +56,9 @@ fn status(comparison: &Comparison) -> Result<ExitCode, Failure> {
     if !comparison.is_any() {
         let why =
             if comparison.is_interrupted { "it was ended early" } else { "all starts failed" };
-        return Err(anyhow!("nothing could be measured: {why}").into());
+        let hint = "`--logs DIR` keeps all that the command prints".to_owned();
+        let hint = Some(hint).filter(|_| !comparison.is_interrupted);
+        return Err(Failure::new(anyhow!("nothing could be measured: {why}"), hint));
     }
     Ok(if comparison.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(IN_PART) })
 }
