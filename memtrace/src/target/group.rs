@@ -24,6 +24,8 @@ use super::{
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long the kernel may take to end a process that is killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// Lists of processes of which two are to be the same.
+const MAX_LISTS: usize = 5;
 /// Processes that one command may have.
 const MAX_PROCESSES: usize = 65_536;
 
@@ -46,6 +48,7 @@ pub struct Group {
     /// Its first process.
     pub pid: u32,
     status: Option<ExitStatus>,
+    has_processes: bool,
     is_over: bool,
 }
 
@@ -80,7 +83,7 @@ impl Group {
         // SAFETY: the closure makes only async-signal-safe calls and allocates nothing.
         unsafe { child.pre_exec(in_child) };
         let pid = child.spawn()?.id();
-        Ok(Self { pid, status: None, is_over: false })
+        Ok(Self { pid, status: None, has_processes: true, is_over: false })
     }
 
     /// How the first process ended, if it has.
@@ -89,10 +92,26 @@ impl Group {
         self.status
     }
 
+    /// Whether there is any that has not ended. A list may miss one that gets another parent meanwhile; this does not.
+    pub fn is_alive(&mut self) -> bool {
+        self.reap();
+        self.has_processes
+    }
+
     /// All of its processes that have not ended, the first one first.
     pub fn processes(&mut self) -> Vec<u32> {
-        self.reap();
-        descendants_of(std::process::id())
+        let mut last = Vec::new();
+        for _ in 0..MAX_LISTS {
+            if !self.is_alive() {
+                return Vec::new();
+            }
+            let found = descendants_of(std::process::id());
+            if found == last && !found.is_empty() {
+                break;
+            }
+            last = found;
+        }
+        last
     }
 
     /// Asks all processes to end, and kills those that have not after `grace`, or as soon as `is_hurried`. Returns those
@@ -100,19 +119,17 @@ impl Group {
     pub fn end(&mut self, grace: Duration, is_hurried: &dyn Fn() -> bool) -> Vec<u32> {
         send_each(&self.processes(), libc::SIGTERM);
         let asked = Instant::now();
-        while !self.processes().is_empty() && asked.elapsed() < grace && !is_hurried() {
+        while self.is_alive() && asked.elapsed() < grace && !is_hurried() {
             thread::sleep(LOOK_EVERY);
         }
         let began = Instant::now();
-        let mut left = self.processes();
-        while !left.is_empty() && began.elapsed() < KILL_PATIENCE {
+        while self.is_alive() && began.elapsed() < KILL_PATIENCE {
             // They may have started others meanwhile.
-            send_each(&left, libc::SIGKILL);
+            send_each(&self.processes(), libc::SIGKILL);
             thread::sleep(LOOK_EVERY);
-            left = self.processes();
         }
         self.is_over = true;
-        left
+        self.processes()
     }
 
     /// Takes note of who has ended.
@@ -122,6 +139,9 @@ impl Group {
             // SAFETY: `status` is written by the call.
             let ended = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
             if ended <= 0 {
+                // All that the command has started and that has lost its parent is a child of memtrace's: without one, there
+                // is nothing left (ECHILD).
+                self.has_processes = ended == 0;
                 return;
             }
             if ended.cast_unsigned() == self.pid {

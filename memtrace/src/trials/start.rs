@@ -172,7 +172,7 @@ impl Followed {
             let time = self.began.elapsed();
             let settled_since = self.settling.add(time, rss_bytes);
             progress(time, rss_bytes);
-            if self.is_over(&processes, goal)? {
+            if self.is_over(goal)? {
                 return Ok(());
             }
             let reached = match goal {
@@ -182,7 +182,7 @@ impl Followed {
             };
             if let Some(startup) = reached {
                 self.run.startup = startup;
-                return self.measure(&processes);
+                return self.measure();
             }
             if time >= timeout {
                 return Err(Failed::Late(time, self.settling.change_per_mille()));
@@ -192,12 +192,12 @@ impl Followed {
     }
 
     /// Whether all has ended by itself, and well.
-    fn is_over(&mut self, processes: &[u32], goal: &Goal) -> Result<bool, Failed> {
+    fn is_over(&mut self, goal: &Goal) -> Result<bool, Failed> {
         let Some(status) = self.group.status() else { return Ok(false) };
         if !status.success() {
             return Err(Failed::Ended(status));
         }
-        if !processes.is_empty() {
+        if self.group.is_alive() {
             self.run.has_daemonised = true;
             return Ok(false);
         }
@@ -221,14 +221,15 @@ impl Followed {
     }
 
     /// Where it is resident now.
-    fn measure(&mut self, processes: &[u32]) -> Result<(), Failed> {
+    fn measure(&mut self) -> Result<(), Failed> {
+        let processes = self.group.processes();
         let mut settled = Settled::default();
-        for &pid in processes {
+        for &pid in &processes {
             let footprint = match footprint::take(pid, 0) {
                 Ok(footprint) => footprint,
-                // Of several, one may end at any time.
-                Err(_) if processes.len() > 1 && !target::is_alive(pid) => continue,
-                Err(error) => return Err(self.why_unmeasured(error)),
+                // It may end at any time.
+                Err(_) if !target::is_alive(pid) => continue,
+                Err(error) => return Err(Failed::Unmeasured(error)),
             };
             settled.rss_bytes += footprint.rss_bytes;
             settled.n_processes += 1;
@@ -238,17 +239,12 @@ impl Followed {
             let allocator = target::allocator(pid);
             settled.allocators.extend(allocator.filter(|name| !settled.allocators.contains(name)));
         }
-        self.note_peak(processes);
+        self.note_peak(&processes);
         self.run.peak_rss_bytes = self.run.peak_rss_bytes.max(settled.rss_bytes);
-        self.run.settled = Some(settled);
-        Ok(())
-    }
-
-    /// It may have ended while it was looked at.
-    fn why_unmeasured(&mut self, error: ResidentError) -> Failed {
+        self.run.settled = Some(settled).filter(|settled| settled.n_processes > 0);
         match self.group.status() {
-            Some(status) => Failed::Ended(status),
-            None => Failed::Unmeasured(error),
+            Some(status) if !status.success() => Err(Failed::Ended(status)),
+            _ => Ok(()),
         }
     }
 }
