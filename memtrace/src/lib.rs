@@ -15,3 +15,4 @@ pub mod spool;
 pub mod stacks;
 pub mod target;
 pub mod trace;
+pub mod trials;

@@ -66,6 +66,7 @@ const FIXTURES: &[Fixture] = &[
     fixture("heap_contents", "heap_contents", HEAPS, &[]),
     fixture("lookalike", "lookalike", HEAPS, &[]),
     fixture("retained", "retained", HEAPS, &[]),
+    fixture("starts", "starts", &["-Wno-unused-function"], &[]),
     fixture("heap_small", "heap_small", HEAPS, &[]),
     fixture("threads", "threads", THREADS, &[]),
     fixture("storm", "storm", THREADS, &[]),

@@ -15,7 +15,7 @@ use syn::{
 };
 
 /// The rooms in their order: a room uses only rooms before it.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
     "target",
     "probes",
     "events",
@@ -27,6 +27,7 @@ const ROOMS: [&str; 15] = [
     "owners",
     "findings",
     "attach",
+    "trials",
     "heap",
     "spool",
     "report",

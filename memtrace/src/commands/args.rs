@@ -1,12 +1,18 @@
 //! What can be typed.
 
+mod comparing;
 mod tracing;
+mod trying;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::tracing::TraceArgs;
+pub(crate) use self::{
+    comparing::CompareArgs,
+    tracing::TraceArgs,
+    trying::{TryArgs, TryWhat},
+};
 use super::units;
 use crate::ledger::Metric;
 
@@ -19,6 +25,8 @@ Examples:
   memtrace footprint 4242                    Where its resident bytes are now
   memtrace stacks 4242                       What every thread does now, Java and native
   memtrace heap dump.hprof                   Leaked class loaders of a heap dump, and what keeps them
+  memtrace compare --with MALLOC_ARENA_MAX=2 -- java -jar app.jar
+                                             The same start-up under other settings, side by side
 
 Exit status:
   0 the trace ended in order, 2 an error, 3 a trace or a dump was read only in part.
@@ -65,6 +73,17 @@ pub(crate) enum Command {
     /// `refs ID` (what it refers to), `object ID`. Takes some 46 bytes of memory for each object, beside the mapped file;
     /// `histogram` takes next to none. A dump that was cut is read up to the cut (exit status 3).
     Heap(HeapArgs),
+    /// Have a JVM return memory, and print what was predicted against what was returned
+    ///
+    /// `trim` gives back what malloc has free, `gc` collects the whole Java heap. Both act on the process, through the JVM's
+    /// own commands (as jcmd does); what that costs is said before. Nothing else is changed.
+    Try(TryArgs),
+    /// Start a command under several settings, and compare what becomes resident
+    ///
+    /// The command as it is and each variant are started in turn, several times, followed until their memory has settled,
+    /// measured, and ended (SIGTERM, after 10 s SIGKILL) with everything that they have started. Printed are peak and settled
+    /// RSS, where it is, and the start-up time: median and spread, and whether a difference is larger than the spread.
+    Compare(CompareArgs),
     /// Tell what this kernel and a process allow, and what to do about the rest
     ///
     /// Exit status 0 if tracing will work, 2 if something indispensable is missing.
@@ -261,7 +280,7 @@ mod tests {
     #[test]
     fn what_can_be_typed() {
         // (arguments, whether they are understood)
-        let cases: [(&[&str], bool); 28] = [
+        let cases: [(&[&str], bool); 36] = [
             (&["--pid", "1"], true),
             (&["-p", "1", "-d", "5m", "-o", "x.mt", "--max-size", "2G"], true),
             (&["--", "ls", "-l"], true),
@@ -285,6 +304,17 @@ mod tests {
             (&["heap", "x.hprof", "--json", "-"], true),
             (&["heap", "histogram", "x.hprof", "--filter", "String$"], true),
             (&["heap"], false),
+            (&["compare", "--with", "A=1", "--with", "-Xmx1g -Xss1m", "--", "java", "-jar"], true),
+            (&["compare", "--with", "A=1", "--runs", "0", "--", "ls"], false),
+            (
+                &["compare", "--with", "A=1", "--until", "Started", "--timeout", "5s", "--", "ls"],
+                true,
+            ),
+            (&["compare", "--with", "A=1"], false),
+            (&["compare", "--", "ls"], false),
+            (&["try", "trim", "1", "--json", "-"], true),
+            (&["try", "gc"], false),
+            (&["try", "everything", "1"], false),
             (&[], false),
             (&["--pid", "1", "--", "ls"], false),
             (&["--pid", "1", "--user", "x"], false),

@@ -2,10 +2,12 @@
 
 mod args;
 mod clock;
+mod compare;
 mod doctor;
 mod failure;
 mod footprint;
 mod heap;
+mod interrupts;
 mod jstack;
 mod outputs;
 mod replay;
@@ -13,6 +15,7 @@ mod report;
 mod self_use;
 mod stacks;
 mod trace;
+mod try_it;
 mod units;
 
 use std::process::ExitCode;
@@ -29,6 +32,8 @@ pub fn run() -> ExitCode {
         Some(Command::Report(args)) => report::run(args),
         Some(Command::Footprint(args)) => footprint::run(args),
         Some(Command::Heap(args)) => heap::run(args),
+        Some(Command::Compare(args)) => compare::run(args),
+        Some(Command::Try(args)) => try_it::run(args),
         Some(Command::Stacks(args)) => stacks::run(args),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Replay(args)) => replay::run(args),

@@ -35,7 +35,7 @@ mod vm;
 mod vm_structs;
 mod vm_threads;
 
-pub use areas::{Area, AreaKind, Areas, Collector, Heap};
+pub use areas::{Ages, Area, AreaKind, Areas, Collector, Heap};
 pub use capture::{Capture, Recorder};
 pub use code::CodeId;
 pub use image::Image;

@@ -104,8 +104,17 @@ impl User {
         (self.uid, self.gid)
     }
 
+    /// The environment of `command` becomes this user's.
+    pub(super) fn in_environment_of(&self, command: &mut Command) {
+        command
+            .env("HOME", &self.home)
+            .env("SHELL", &self.shell)
+            .env("USER", &self.name)
+            .env("LOGNAME", &self.name);
+    }
+
     /// Becomes this user; for the child, between fork and exec.
-    fn become_user(&self) -> io::Result<()> {
+    pub(super) fn become_user(&self) -> io::Result<()> {
         // SAFETY: the list and its length belong together.
         check(unsafe { libc::setgroups(self.groups.len(), self.groups.as_ptr()) })?;
         // SAFETY: no memory is involved.
@@ -123,11 +132,7 @@ pub fn start(command: &[String], user: Option<User>) -> Result<Waiting> {
     let mut child = Command::new(program);
     child.args(arguments);
     if let Some(user) = &user {
-        child
-            .env("HOME", &user.home)
-            .env("SHELL", &user.shell)
-            .env("USER", &user.name)
-            .env("LOGNAME", &user.name);
+        user.in_environment_of(&mut child);
     }
     // The child gets a copy of the gate's other end, too: as long as it has that, it can't see memtrace close it.
     let other_end = gate.as_raw_fd();

@@ -8,6 +8,7 @@ mod cgroup;
 mod code_files;
 pub mod elf_parts;
 mod freezer;
+pub mod group;
 mod held;
 mod java;
 pub mod launch;
@@ -29,7 +30,7 @@ pub use java::{JavaHome, feature_release, launcher_zlib_libraries, zlib_librarie
 pub use proc::{is_alive, living_thread, threads};
 pub use process::{
     FindError, Memory, check, check_program, comm, command_line, image, memory, namespace_tid,
-    resolve_command, start_brk, start_stack,
+    peak_rss_bytes, resolve_command, start_brk, start_stack,
 };
 pub use root::{FileVersion, Library, Root, open_mapped};
 pub use schedule::{Standstill, stack_pointer};

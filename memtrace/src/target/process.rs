@@ -153,6 +153,11 @@ pub fn memory(pid: u32) -> Memory {
     Memory { rss_bytes: bytes("VmRSS:"), swap_bytes: bytes("VmSwap:") }
 }
 
+/// The most that was ever resident of `pid` since its exec; 0 when it has ended.
+pub fn peak_rss_bytes(pid: u32) -> u64 {
+    status_number(&proc::text(pid, "status"), "VmHWM:").unwrap_or_default() * 1024
+}
+
 /// Where the heap that `brk` makes begins, or would begin; `None` where that can't be read.
 pub fn start_brk(pid: u32) -> Option<u64> {
     start_brk_in(&proc::text(pid, "stat"))

@@ -53,7 +53,7 @@ fn take(pid: u32, wanted: Wanted) -> Result<footprint::Footprint, Failure> {
 }
 
 /// What process it is.
-fn about(pid: u32) -> Target {
+pub(super) fn about(pid: u32) -> Target {
     let jvm = JavaHome::of_process(pid).map(|home| {
         let version = home.version().unwrap_or_default();
         Jvm { major: target::feature_release(&version), version }

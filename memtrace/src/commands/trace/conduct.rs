@@ -29,15 +29,6 @@ pub(super) fn listen_no_more() {
     }
 }
 
-/// Whether `signal` was to be ignored when memtrace was started, as `nohup` has it.
-pub(super) fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: all zero is a valid `sigaction`.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: no new action is given, the old one is written to `action`.
-    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
-    result == 0 && action.sa_sigaction == libc::SIG_IGN
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

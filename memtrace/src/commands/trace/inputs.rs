@@ -12,8 +12,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, interval_at, sleep_until},
 };
 
-use super::super::{args::TraceArgs, failure::Failure, jstack};
-use super::conduct::is_ignored;
+use super::super::{args::TraceArgs, failure::Failure, interrupts::is_ignored, jstack};
 use crate::{
     probes::{Messages, Probes, Ring},
     trace::ThreadName,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::fields::Fields;
+use super::{fields::Fields, heap::Ages};
 
 /// The parts of Serial's spaces that hold objects.
 pub(super) fn used_serial(fields: Fields<'_>, heap: u64) -> Option<Vec<Range<u64>>> {
@@ -30,6 +30,18 @@ pub(super) fn used_parallel(fields: Fields<'_>, _heap: u64) -> Option<Vec<Range<
     }
     parts.push(mutable(fields, fields.word(old, &["PSOldGen::_object_space"])?)?);
     Some(parts)
+}
+
+/// How old is what lies in `parts`: eden, two survivor spaces and the old generation.
+pub(super) fn ages(parts: &[Range<u64>]) -> Option<Ages> {
+    let [eden, from, to, old] = parts else { return None };
+    let bytes = |part: &Range<u64>| part.end.saturating_sub(part.start);
+    Some(Ages {
+        eden_bytes: bytes(eden),
+        survivor_bytes: bytes(from).saturating_add(bytes(to)),
+        old_bytes: bytes(old),
+        region_bytes: None,
+    })
 }
 
 fn contiguous(fields: Fields<'_>, space: u64) -> Option<Range<u64>> {

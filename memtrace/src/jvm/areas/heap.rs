@@ -64,6 +64,21 @@ pub struct Heap {
     pub committed_bytes: u64,
     /// Bytes in the used parts of its regions; `None` where this JVM does not tell.
     pub used_bytes: Option<u64>,
+    /// How old they are; `None` where the collector has no generations, or this JVM does not tell.
+    pub ages: Option<Ages>,
+}
+
+/// Used bytes of a heap by generation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// New objects.
+    pub eden_bytes: u64,
+    /// What has survived a collection and is not old yet.
+    pub survivor_bytes: u64,
+    /// What is old, or too large to be moved.
+    pub old_bytes: u64,
+    /// How large a region is, where the heap has such.
+    pub region_bytes: Option<u64>,
 }
 
 /// Whether this mapping shows the file that ZGC keeps its heap in (gc/z/zPhysicalMemoryBacking_linux.cpp).
@@ -90,18 +105,25 @@ pub(super) fn add(fields: Fields<'_>, collector: Collector, maps: &[Mapping], ar
             // JDK 11 does not tell: what is mapped of the file is what it has.
             committed_bytes: capacity.unwrap_or_else(|| mapped_once(maps)),
             used_bytes: used,
+            ages: None,
         });
         return;
     }
     let Some(reserved) = reserved(fields, object) else {
         return areas.notes.push("the bounds of the Java heap can't be read".to_owned());
     };
+    let regions = if collector == Collector::G1 { g1::regions(fields, object) } else { None };
     let used = match collector {
-        Collector::G1 => g1::used(fields, object),
+        Collector::G1 => regions.as_deref().map(g1::used),
         Collector::Serial => generations::used_serial(fields, object),
         Collector::Parallel => generations::used_parallel(fields, object),
         Collector::Shenandoah => shenandoah::used(fields, object),
         Collector::Z | Collector::Other => None,
+    };
+    let ages = match collector {
+        Collector::G1 => regions.map(|regions| g1::ages(fields, &regions)),
+        Collector::Serial | Collector::Parallel => used.as_deref().and_then(generations::ages),
+        Collector::Shenandoah | Collector::Z | Collector::Other => None,
     };
     let used = used.map(|parts| apart(parts, &reserved));
     let used_bytes =
@@ -125,7 +147,7 @@ pub(super) fn add(fields: Fields<'_>, collector: Collector, maps: &[Mapping], ar
             areas.add(AreaKind::HeapUsed, [reserved.clone()]);
         }
     }
-    areas.heap = Some(Heap { collector, reserved, committed_bytes, used_bytes });
+    areas.heap = Some(Heap { collector, reserved, committed_bytes, used_bytes, ages });
 }
 
 /// Bytes of the file that ZGC keeps its heap in which some view shows.

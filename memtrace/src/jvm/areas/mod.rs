@@ -22,7 +22,7 @@ use std::ops::Range;
 use super::Vm;
 use crate::target::maps::Mapping;
 use fields::Fields;
-pub use heap::{Collector, Heap};
+pub use heap::{Ages, Collector, Heap};
 
 /// What a range of addresses is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,16 @@ impl Areas {
 }
 
 impl Vm {
+    /// The Java heap at this moment, in the process with this map; `None` where it can't be read.
+    pub fn heap(&mut self, maps: &[Mapping]) -> Option<Heap> {
+        self.memory.forget();
+        let collector = Collector::of(self);
+        let mut areas = Areas::default();
+        let fields = Fields { memory: &*self.memory, structs: &self.structs };
+        heap::add(fields, collector, maps, &mut areas);
+        areas.heap
+    }
+
     /// Where everything is at this moment, in the process with this map.
     pub fn areas(&mut self, maps: &[Mapping]) -> Areas {
         self.memory.forget();

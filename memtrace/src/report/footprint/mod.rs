@@ -198,6 +198,11 @@ pub fn by_name(footprint: &Footprint) -> Vec<(String, u64)> {
     footprint.rows.iter().map(row).collect()
 }
 
+/// What a row is called for people.
+pub(super) fn short_row(kind: RowKind) -> &'static str {
+    words::short(kind)
+}
+
 /// What a row is called for people, by its name for programs; one that is not known is what it is.
 pub(super) fn short_name(name: &str) -> String {
     let kind = RowKind::ALL.into_iter().find(|kind| kind.name() == name);

@@ -4,6 +4,7 @@
 //! numbers. What was not measured is absent. Keys may be added within a schema number; a change of meaning changes it.
 
 mod blocks;
+mod compare;
 mod footprint;
 mod heap;
 mod heap_views;
@@ -11,6 +12,7 @@ mod layout;
 mod retained;
 mod shape;
 mod threads;
+mod trial;
 
 use std::io::{self, BufWriter, Write};
 
@@ -18,6 +20,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 
 use crate::trace::Recording;
+pub use compare::write_comparison;
 pub use footprint::{
     NoFootprint, WrittenRows, read_footprint, write_footprint, write_footprint_line,
 };
@@ -25,6 +28,7 @@ pub use heap::{write_heap, write_heap_histogram};
 pub use heap_views::{write_heap_object, write_heap_paths, write_heap_threads};
 use layout::Layout;
 pub use threads::write_threads;
+pub use trial::write_trial;
 
 /// Writes everything that `recording` says, piece by piece: the document may be much larger than the recording.
 ///
