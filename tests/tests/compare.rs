@@ -257,13 +257,14 @@ fn interrupted() {
 fn refused() {
     let _turn = turn::together();
     // (arguments, what is said)
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--with", "jemalloc", "--", "true"], "neither NAME=VALUE nor an option"),
         (&["--with", "", "--", "true"], "there is no setting in it"),
         (&["--with", "LD_PRELOAD=/no/such.so", "--", "true"], "there is no file /no/such.so"),
         (&["--with", "A=1", "--", "/no/such/program"], "failed to find /no/such/program"),
         (&["--with", "A=1", "--json", "/no/such/folder/x", "--", "true"], "failed to create"),
         (&["--with", "A=1", "--until", "", "--", "true"], "an empty text is seen at once"),
+        (&["--with", "A=1", "--until", "6m", "--", "true"], "no shorter than --timeout"),
     ];
     for (arguments, says) in cases {
         let outcome = Memtrace::new().arg("compare").args(arguments).run();

@@ -75,6 +75,13 @@ fn variants(args: &CompareArgs) -> Result<Vec<Variant>> {
     if args.until.as_deref() == Some("") {
         return Err(anyhow!("--until: an empty text is seen at once"));
     }
+    if let Goal::Passed(time) = goal(args.until.as_deref())
+        && time >= args.timeout
+    {
+        return Err(anyhow!(
+            "--until: it is no shorter than --timeout, after which a start is given up"
+        ));
+    }
     let others = args.settings.iter().map(|text| {
         Variant::parse(text)
             .with_context(|| format!("failed to understand --with {}", escape::line(text)))
