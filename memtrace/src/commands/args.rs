@@ -136,7 +136,7 @@ pub(crate) struct FootprintArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct HeapArgs {
-    /// The heap dump, behind the view where there is one
+    /// The heap dump, behind the view where there is one, `-` for stdin; it may be packed with gzip, xz or zstd
     #[arg(value_name = "VIEW|FILE", required = true, num_args = 1..=3)]
     pub(crate) what: Vec<PathBuf>,
 
