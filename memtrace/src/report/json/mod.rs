@@ -4,6 +4,7 @@
 //! numbers. What was not measured is absent. Keys may be added within a schema number; a change of meaning changes it.
 
 mod blocks;
+mod findings;
 mod footprint;
 mod heap;
 mod layout;
