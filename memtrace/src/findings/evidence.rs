@@ -1,5 +1,7 @@
 //! What rules look at, worked out once.
 
+use rustc_hash::FxHashMap;
+
 use crate::{
     footprint::{Footprint, RowKind},
     ledger::ThreadRow,
@@ -22,6 +24,8 @@ pub(super) struct Evidence<'r> {
     pub(super) footprint: &'r Footprint,
     /// Who made the free pages of malloc resident, where the process was traced.
     pub(super) retained: Option<Retained>,
+    /// The same, by thread and stack.
+    retained_at: FxHashMap<(u32, StackId), u64>,
     /// Threads by what they did, by their index in the ledger.
     pub(super) threads: Vec<ThreadRow<'r>>,
 }
@@ -30,19 +34,19 @@ impl<'r> Evidence<'r> {
     pub(super) fn of(recording: &'r Recording, footprint: &'r Footprint) -> Self {
         let is_traced = !recording.ledger.threads().is_empty();
         let retained = owners::retained(recording).filter(|_| is_traced);
-        let by_index: Vec<_> = recording.ledger.threads().iter().collect();
         let mut threads = recording.ledger.by_thread();
-        let place = |row: &ThreadRow<'_>| {
-            by_index.iter().position(|thread| std::ptr::eq(*thread, row.thread))
-        };
-        threads.sort_by_cached_key(place);
-        Self { recording, footprint, retained, threads }
+        // All of them are in one slice.
+        threads.sort_by_key(|row| std::ptr::from_ref(row.thread).addr());
+        let stacks = retained.iter().flat_map(|retained| &retained.stacks);
+        let retained_at = stacks.map(|it| ((it.thread, it.stack), it.bytes)).collect();
+        Self { recording, footprint, retained, retained_at, threads }
     }
 
     /// Whether so many bytes are worth a finding.
     pub(super) fn is_much(&self, bytes: u64) -> bool {
         bytes >= MIN_BYTES
-            && u128::from(bytes) * 100 >= u128::from(self.footprint.rss_bytes) * u128::from(MIN_PERCENT)
+            && u128::from(bytes) * 100
+                >= u128::from(self.footprint.rss_bytes) * u128::from(MIN_PERCENT)
     }
 
     pub(super) fn resident(&self, kind: RowKind) -> u64 {
@@ -66,6 +70,11 @@ impl<'r> Evidence<'r> {
         stacks.filter(|it| it.thread == thread).map(|it| (it.stack, it.bytes)).collect()
     }
 
+    /// What of the free pages was made resident by a thread at a stack.
+    pub(super) fn free_at(&self, thread: u32, stack: StackId) -> u64 {
+        self.retained_at.get(&(thread, stack)).copied().unwrap_or_default()
+    }
+
     /// What is missing in the trace as a whole.
     pub(super) fn doubts(&self) -> Vec<Sentence> {
         let recording = self.recording;
@@ -81,7 +90,9 @@ impl<'r> Evidence<'r> {
         }
         match recording.end.as_ref().map(|end| end.why) {
             None => doubts.push(say!["the trace has no end: what came later is missing"]),
-            Some(Why::OutputFailed) => doubts.push(say!["the trace could not be written to its end"]),
+            Some(Why::OutputFailed) => {
+                doubts.push(say!["the trace could not be written to its end"])
+            }
             Some(_) => {}
         }
         let cut = recording.stack_counts.truncated + recording.stack_counts.broken;

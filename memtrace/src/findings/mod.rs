@@ -8,10 +8,15 @@
 //! comes first; what is large *by design* (a heap of a fixed size, mapped files) is told so that nobody searches there.
 
 mod evidence;
+mod files;
+mod jvm;
+mod makers;
 mod retention;
 mod scans;
 mod sentence;
 mod story;
+mod streams;
+mod threads;
 mod trunk;
 
 use std::{cmp::Reverse, ops::RangeInclusive};
@@ -88,7 +93,26 @@ pub struct Findings {
 type Rule = fn(&Evidence<'_>) -> Option<Finding>;
 
 /// All rules.
-const RULES: [Rule; 2] = [story::inflaters_left_to_the_collector, retention::arena_retention];
+const RULES: [Rule; 18] = [
+    story::inflaters_left_to_the_collector,
+    retention::arena_retention,
+    retention::fragments,
+    streams::inflaters,
+    streams::deflaters,
+    makers::temporary_buffers,
+    makers::netty_chunks,
+    makers::zip_directories,
+    makers::direct_buffers,
+    threads::stacks,
+    threads::compilers,
+    jvm::heap_not_used,
+    jvm::heap_views,
+    jvm::code_cache,
+    jvm::class_metadata,
+    files::mapped,
+    files::page_cache,
+    files::shared_memory,
+];
 
 /// What `recording` tells is the matter; `None` where it has no footprint.
 #[must_use]
@@ -108,3 +132,8 @@ fn ranked(evidence: &Evidence<'_>) -> Vec<Finding> {
     found.sort_by_key(|it| (it.verdict, Reverse(it.bytes), it.id));
     found
 }
+
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;

@@ -6,11 +6,14 @@ use crate::{
 };
 
 use super::{
-    Finding, Part, Remedy, Verdict, evidence::Evidence, scans, sentence::say, story, trunk::trunk,
+    Confidence, Finding, Part, Remedy, Verdict, evidence::Evidence, scans, sentence::say, story,
+    threads, trunk::trunk,
 };
 
 /// A heap of an arena, in address space (glibc malloc/arena.c, HEAP_MAX_SIZE).
 const HEAP_BYTES: u64 = 64 << 20;
+/// So many arenas, none of which has much of the whole, are the matter themselves.
+const MANY_ARENAS: u64 = 12;
 /// The JVM trims by itself from this release on (JDK-8293114; 17.0.9, 21.0.1, 22).
 const TRIMS_ITSELF: u32 = 17;
 
@@ -41,8 +44,7 @@ pub(super) fn n_arenas_of(evidence: &Evidence<'_>, thread: u32) -> u64 {
 /// What a trim gives back at once, and what does it again and again.
 pub(super) fn trim(evidence: &Evidence<'_>) -> Vec<Remedy> {
     let returns = evidence.resident(RowKind::MallocReturnable);
-    let is_jvm = evidence.recording.target.jvm.is_some();
-    if returns == 0 || !is_jvm {
+    if returns == 0 {
         return Vec::new();
     }
     let mut remedies = Vec::new();
@@ -73,12 +75,14 @@ pub(super) fn trim(evidence: &Evidence<'_>) -> Vec<Remedy> {
 /// What is left of the free pages beside what a better finding explains: a burst that is over.
 pub(super) fn arena_retention(evidence: &Evidence<'_>) -> Option<Finding> {
     let malloc = evidence.footprint.malloc.as_ref()?;
-    let bytes = story::free_bytes(evidence).saturating_sub(story::bytes(evidence));
+    let explained = story::bytes(evidence).saturating_add(threads::bytes_of_compilers(evidence));
+    let bytes = story::free_bytes(evidence).saturating_sub(explained);
     if !evidence.is_much(bytes) || bytes < evidence.footprint.rss_bytes / 10 {
         return None;
     }
     let (confidence, doubts) = evidence.trust_in_owners();
-    let holds = |arena: &&Arena| arena.returnable_bytes.saturating_add(arena.kept_bytes) > HEAP_BYTES / 64;
+    let holds =
+        |arena: &&Arena| arena.returnable_bytes.saturating_add(arena.kept_bytes) > HEAP_BYTES / 64;
     let n_arenas = malloc.arenas.iter().filter(holds).count() as u64;
     let mut proofs = vec![say![
         Part::Things(n_arenas, "arena"),
@@ -99,8 +103,12 @@ pub(super) fn arena_retention(evidence: &Evidence<'_>) -> Option<Finding> {
         call = trunk(evidence.recording, &evidence.retained_by(first.thread));
     }
     let scan = scans::scan_in(evidence, &call);
+    let largest =
+        malloc.arenas.iter().map(|it| it.returnable_bytes.saturating_add(it.kept_bytes)).max();
+    let is_scattered = n_arenas >= MANY_ARENAS && largest.unwrap_or_default() < bytes / 8;
     let title = match scan {
         Some(scan) => say!["malloc keeps what ", scan.name, " once needed"],
+        None if is_scattered => say!["malloc keeps free memory in each of many arenas"],
         None => say!["malloc keeps free memory of a burst that is over"],
     };
     let mut remedies = Vec::new();
@@ -110,7 +118,7 @@ pub(super) fn arena_retention(evidence: &Evidence<'_>) -> Option<Finding> {
     }));
     remedies.extend(trim(evidence));
     Some(Finding {
-        id: "arena-retention",
+        id: if is_scattered { "arena-count" } else { "arena-retention" },
         title,
         verdict: Verdict::Suspicious,
         confidence,
@@ -119,5 +127,37 @@ pub(super) fn arena_retention(evidence: &Evidence<'_>) -> Option<Finding> {
         call,
         doubts,
         remedies,
+    })
+}
+
+/// Free bytes on pages with blocks in use, which no trim gives back.
+pub(super) fn fragments(evidence: &Evidence<'_>) -> Option<Finding> {
+    let bytes = evidence.resident(RowKind::MallocFragments);
+    let live = evidence.resident(RowKind::MallocLive);
+    if !evidence.is_much(bytes) || bytes < evidence.footprint.rss_bytes / 10 || bytes < live / 2 {
+        return None;
+    }
+    Some(Finding {
+        id: "malloc-fragments",
+        title: say!["blocks in use are scattered over pages that are free else"],
+        verdict: Verdict::Suspicious,
+        confidence: Confidence::High,
+        bytes,
+        evidence: vec![say![
+            Part::Bytes(live),
+            " in use lie on pages with ",
+            Part::Bytes(bytes),
+            " that are free; a trim returns ",
+            Part::Bytes(evidence.resident(RowKind::MallocReturnable)),
+            " beside"
+        ]],
+        call: Vec::new(),
+        doubts: Vec::new(),
+        remedies: vec![Remedy {
+            action: say!["an allocator with a place for each size: LD_PRELOAD=libjemalloc.so.2"],
+            returns: None,
+            rests_on: say!["blocks of one size share pages there"],
+            compare: Some("LD_PRELOAD=libjemalloc.so.2"),
+        }],
     })
 }

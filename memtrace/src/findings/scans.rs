@@ -27,7 +27,9 @@ const SCANS: [Scan; 7] = [
         restrict: "new ClassGraph().acceptPackages(\"your.package\")",
     },
     Scan {
-        methods: &["org.springframework.context.annotation.ClassPathScanningCandidateComponentProvider."],
+        methods: &[
+            "org.springframework.context.annotation.ClassPathScanningCandidateComponentProvider.",
+        ],
         name: "Spring's component scan",
         restrict: "@ComponentScan(basePackages = \"your.package\"), or spring-context-indexer",
     },
@@ -60,7 +62,7 @@ const SCANS: [Scan; 7] = [
 pub(super) fn scan_in(evidence: &Evidence<'_>, call: &[FrameId]) -> Option<&'static Scan> {
     let frames = &evidence.recording.frames;
     let names = || call.iter().filter_map(|id| Some(frames.get(id.0 as usize)?.name.as_str()));
-    SCANS.iter().find(|scan| {
-        names().any(|name| scan.methods.iter().any(|method| name.starts_with(method)))
-    })
+    SCANS
+        .iter()
+        .find(|scan| names().any(|name| scan.methods.iter().any(|method| name.starts_with(method))))
 }

@@ -188,5 +188,7 @@ fn nearly(bytes: u64) -> u64 {
 
 /// Of the rows, what malloc holds free.
 pub(super) fn free_bytes(evidence: &Evidence<'_>) -> u64 {
-    evidence.resident(RowKind::MallocReturnable).saturating_add(evidence.resident(RowKind::MallocKept))
+    evidence
+        .resident(RowKind::MallocReturnable)
+        .saturating_add(evidence.resident(RowKind::MallocKept))
 }

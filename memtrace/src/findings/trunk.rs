@@ -36,7 +36,8 @@ pub(super) fn trunk(recording: &Recording, weights: &[(StackId, u64)]) -> Vec<Fr
         }) {
             branches.entry(name).or_insert((0, id)).0 += u128::from(weight);
         }
-        let Some((&name, &(weight, id))) = branches.iter().max_by_key(|(_, branch)| branch.0) else {
+        let Some((&name, &(weight, id))) = branches.iter().max_by_key(|(_, branch)| branch.0)
+        else {
             break;
         };
         if whole == 0 || weight * 100 < whole * MIN_PERCENT {

@@ -134,7 +134,8 @@ impl Retained {
             self.stacks.push(StackShare { thread, stack, bytes: bytes.round() as u64, n });
         }
         let share = |(thread, bytes): (u32, f64)| {
-            let OfThread { variance, n_arenas } = by_thread.get(&thread).copied().unwrap_or_default();
+            let OfThread { variance, n_arenas } =
+                by_thread.get(&thread).copied().unwrap_or_default();
             let error_bytes = (Z_95 * variance.sqrt()).round() as u64;
             ThreadShare { thread, bytes: bytes.round() as u64, error_bytes, n_arenas }
         };

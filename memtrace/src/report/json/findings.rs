@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use crate::{
     findings::{self, Confidence, Finding, Verdict},
+    footprint::Footprint,
     report::sentence::sentence,
-    trace::Recording,
+    trace::{Recording, Target},
 };
 
 #[derive(Serialize)]
@@ -47,12 +48,14 @@ pub(super) fn of(recording: &Recording) -> Option<Vec<Found>> {
     Some(found.list.iter().map(|finding| Found::of(recording, finding)).collect())
 }
 
-/// The findings of a footprint alone.
-pub(super) fn of_footprint(recording: &Recording, found: &[Finding]) -> Vec<Found> {
-    found.iter().map(|finding| Found::of(recording, finding)).collect()
-}
-
 impl Found {
+    /// The findings of a footprint alone.
+    pub(super) fn of_footprint(target: &Target, footprint: &Footprint) -> Vec<Self> {
+        let recording = Recording { target: target.clone(), ..Recording::default() };
+        let found = findings::findings_of(&recording, footprint);
+        found.iter().map(|finding| Found::of(&recording, finding)).collect()
+    }
+
     fn of(recording: &Recording, finding: &Finding) -> Self {
         let say = |it: &findings::Sentence| sentence(recording, it);
         let name = |id: &crate::stacks::FrameId| {

@@ -4,6 +4,7 @@ use super::{Screen, stacks, units};
 use crate::{
     findings::{Confidence, Finding, Findings, Remedy, Verdict, findings},
     report::sentence::sentence,
+    stacks::FrameId,
     trace::Recording,
 };
 
@@ -72,11 +73,20 @@ fn in_full(recording: &Recording, finding: &Finding, screen: &mut Screen) {
         row(label, &sentence(recording, proof), screen);
     }
     if !finding.call.is_empty() {
-        let frames = stacks::frames(recording, finding.call.iter().rev().copied());
+        let frames = stacks::frames(recording, methods(recording, &finding.call).into_iter().rev());
         screen.parts(&format!("  {:>10}  ", "where"), &frames, " ←", INDENT);
     }
     finding.doubts.iter().for_each(|doubt| row("but", &sentence(recording, doubt), screen));
     finding.remedies.iter().take(MAX_REMEDIES).for_each(|it| remedy(recording, it, screen));
+}
+
+/// Methods of a call, or all of its frames where none is a method.
+fn methods(recording: &Recording, call: &[FrameId]) -> Vec<FrameId> {
+    let is_method = |id: &&FrameId| {
+        recording.frames.get(id.0 as usize).is_some_and(|frame| frame.kind.is_method())
+    };
+    let methods: Vec<FrameId> = call.iter().filter(is_method).copied().collect();
+    if methods.is_empty() { call.to_vec() } else { methods }
 }
 
 fn remedy(recording: &Recording, remedy: &Remedy, screen: &mut Screen) {
@@ -85,7 +95,7 @@ fn remedy(recording: &Recording, remedy: &Remedy, screen: &mut Screen) {
     if let Some(range) = returns {
         let (low, high) = (units::bytes(*range.start()), units::bytes(*range.end()));
         let range = if low == high { high } else { format!("{low} to {high}") };
-        text.push_str(&format!("; returns {range}"));
+        text.push_str(&format!(": returns {range}"));
     }
     let rests_on = sentence(recording, rests_on);
     if !rests_on.is_empty() {
