@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod commands;
 pub mod events;
+pub mod findings;
 pub mod footprint;
 pub mod heap;
 pub mod hostile;

@@ -113,6 +113,30 @@ impl Ledger {
         }
     }
 
+    /// Takes note of what stacks have mapped and not given back, if that is due before what happens at `time_ns`.
+    pub(super) fn note_mapped(&mut self, time_ns: u64) {
+        if self.mapped_over_time.is_due(time_ns) {
+            let mut held: FxHashMap<StackId, u64> = FxHashMap::default();
+            for total in self.totals.all().iter().filter(|total| total.mapped_live_bytes > 0) {
+                let bytes = held.entry(total.stack).or_default();
+                *bytes = bytes.saturating_add(total.mapped_live_bytes);
+            }
+            self.mapped_over_time.push(time_ns, held.into_iter().collect());
+        }
+    }
+
+    /// By how many bytes in a second grows what some stacks together have mapped and not given back: `Some(0)` if it does
+    /// not, by the same rule as for blocks; `None` if the run was too short to say.
+    pub fn growth_of_mapped(&self, stacks: &[(StackId, u64)]) -> Option<u64> {
+        let mut sums = [0_u64; N_LOOKS];
+        for &(stack, now) in stacks {
+            let looks = self.mapped_over_time.of::<N_LOOKS>(stack, self.last_ns, now)?;
+            sums.iter_mut().zip(looks).for_each(|(sum, bytes)| *sum = sum.saturating_add(bytes));
+        }
+        let look_seconds = self.mapped_over_time.run_ns(self.last_ns) as f64 / 1e9 / N_LOOKS as f64;
+        Some((growth(&sums).unwrap_or_default() / look_seconds.max(1e-9)) as u64)
+    }
+
     fn judged(&self, mut row: StackBlocks) -> StackBlocks {
         let BlockTotal { mallocs, malloc_live, malloc_live_bytes, freed, life_ticks, .. } =
             row.blocks;

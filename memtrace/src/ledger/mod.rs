@@ -32,7 +32,7 @@ pub use meaning::{Meaning, Steps};
 pub use metric::{Metric, Unit, UnknownMetric};
 pub use rss::{Rss, Sample};
 pub use samples::NBlocks;
-pub use summary::{EndedBy, Pages, StackRow, ThreadRow};
+pub use summary::{EndedBy, OpenStream, Pages, StackRow, ThreadRow};
 pub use threads::{NameFrom, Thread};
 pub use totals::{BlockTotal, Total, Totals};
 
@@ -89,6 +89,10 @@ pub struct Ledger {
     live_over_time: LiveOverTime,
     /// Streams ended, by the threads that opened and that ended them.
     ended_by: FxHashMap<(u32, u32), u64>,
+    /// When a stream was ended last by another thread than the one that had opened it.
+    ended_by_other_ns: Option<u64>,
+    /// What stacks have mapped and not given back, at a few moments.
+    mapped_over_time: LiveOverTime,
     n_by_kind: ByKind,
     counts: Counts,
     rss: Rss,
@@ -200,6 +204,12 @@ impl Ledger {
         rows
     }
 
+    /// When a stream was ended last by another thread than the one that had opened it, as the JVM's cleaner does after a
+    /// collection; in nanoseconds of the monotonic clock.
+    pub fn streams_ended_by_other_ns(&self) -> Option<u64> {
+        self.ended_by_other_ns
+    }
+
     /// How many calls and streams of `kind` were recorded; of an allocator's, of which only samples are told of, 0.
     pub fn n(&self, kind: Kind) -> u64 {
         self.n_by_kind.0.get(kind.0 as usize).copied().unwrap_or_default()
@@ -233,6 +243,7 @@ impl Ledger {
         if event.what.last_address().is_some_and(|last| last > MAX_ADDRESS) {
             return;
         }
+        self.note_mapped(event.time_ns);
         let owner = self.totals.index(thread, event.stack);
         let process = self.processes.entry(event.tgid).or_default();
         process.note_pages(event, owner);
@@ -293,7 +304,8 @@ impl Ledger {
             self.take_back(thread, same.kind.init());
         }
         let owner = self.totals.index(thread, event.stack);
-        if let Some(old) = self.streams.open(event.tgid, address, Open { kind, owner, thread }) {
+        let stream = Open { kind, owner, thread, opened_ns: event.time_ns };
+        if let Some(old) = self.streams.open(event.tgid, address, stream) {
             self.counts.streams_end_missed += 1;
             self.totals.end(old.owner);
         }
@@ -304,6 +316,9 @@ impl Ledger {
         match self.streams.end(event.tgid, address, kind, thread) {
             Ended::Known(open) => {
                 self.totals.end(open.owner);
+                if open.thread != thread {
+                    self.ended_by_other_ns = Some(event.time_ns);
+                }
                 *self.ended_by.entry((open.thread, thread)).or_default() += 1;
             }
             Ended::Same => self.take_back(thread, kind.end()),

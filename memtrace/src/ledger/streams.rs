@@ -12,6 +12,8 @@ pub(super) struct Open {
     pub(super) owner: u32,
     /// The thread that opened it.
     pub(super) thread: u32,
+    /// When, in nanoseconds of the monotonic clock.
+    pub(super) opened_ns: u64,
 }
 
 /// What became of a stream that was told to be ended.
@@ -66,6 +68,11 @@ impl Streams {
             self.ended_by_java.insert(thread, address);
         }
         self.open.remove(&(tgid, address)).map_or(Ended::Before, Ended::Known)
+    }
+
+    /// Those of process `tgid` that are open.
+    pub(super) fn open_in(&self, tgid: u32) -> impl Iterator<Item = &Open> {
+        self.open.iter().filter(move |(key, _)| key.0 == tgid).map(|(_, open)| open)
     }
 
     /// The streams of a process that ended or has a new image.

@@ -5,7 +5,7 @@
 
 use std::{cmp::Reverse, ops::Range};
 
-use super::{BlockTotal, Ledger, Metric, Thread, samples::NBlocks};
+use super::{BlockTotal, Ledger, Metric, StreamKind, Thread, samples::NBlocks};
 use crate::stacks::StackId;
 
 /// What a thread did.
@@ -52,6 +52,19 @@ pub struct StackRow {
     pub n_events: u64,
     /// Live blocks of an allocator.
     pub n_live_blocks: u64,
+}
+
+/// A stream that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenStream {
+    /// Whose.
+    pub kind: StreamKind,
+    /// Index of the thread that opened it.
+    pub thread: u32,
+    /// Where.
+    pub stack: StackId,
+    /// When, in nanoseconds of the monotonic clock.
+    pub opened_ns: u64,
 }
 
 /// Pages that have one story.
@@ -110,6 +123,18 @@ impl Ledger {
             .collect();
         rows.sort_by_key(|row| (Reverse(row.value), row.thread, row.stack));
         rows
+    }
+
+    /// The streams of process `tgid` that are open, the oldest first.
+    pub fn open_streams(&self, tgid: u32) -> Vec<OpenStream> {
+        let open = self.streams.open_in(tgid).filter_map(|open| {
+            let stack = self.totals().get(open.owner as usize)?.stack;
+            let (kind, thread, opened_ns) = (open.kind, open.thread, open.opened_ns);
+            Some(OpenStream { kind, thread, stack, opened_ns })
+        });
+        let mut open: Vec<_> = open.collect();
+        open.sort_by_key(|it| (it.opened_ns, it.thread, it.stack, it.kind));
+        open
     }
 
     /// What is known of the pages of a range of process `tgid`: parts of it, by address, that make up all of it.

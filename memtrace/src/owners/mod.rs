@@ -52,6 +52,8 @@ pub struct ThreadShare {
     pub bytes: u64,
     /// Half of the 95 % interval, where a part is estimated.
     pub error_bytes: u64,
+    /// Arenas of which more than a little is its.
+    pub n_arenas: u64,
 }
 
 /// What one thread made resident at one stack.
@@ -74,7 +76,7 @@ pub fn retained(recording: &Recording) -> Option<Retained> {
     let malloc = recording.footprint.as_ref()?.malloc.as_ref()?;
     let mut retained = Retained::default();
     let mut by_owner: FxHashMap<u32, (f64, u64)> = FxHashMap::default();
-    let mut variance: FxHashMap<u32, f64> = FxHashMap::default();
+    let mut by_thread: FxHashMap<u32, OfThread> = FxHashMap::default();
     for arena in &malloc.arenas {
         let divided = Divided::of(arena, &recording.ledger, recording.target.pid);
         retained.add(&divided);
@@ -84,15 +86,24 @@ pub fn retained(recording: &Recording) -> Option<Retained> {
         let shared = if n_sharing > 1 { whole as u64 } else { 0 };
         retained.shared_bytes = retained.shared_bytes.saturating_add(shared);
         for (thread, share) in threads {
-            *variance.entry(thread).or_default() += share.variance;
+            let sum = by_thread.entry(thread).or_default();
+            sum.variance += share.variance;
+            sum.n_arenas += u64::from(share.bytes > MIN_SHARE * whole);
         }
         for (owner, (bytes, n)) in divided.by_owner {
             let sum = by_owner.entry(owner).or_default();
             *sum = (sum.0 + bytes, sum.1 + n);
         }
     }
-    retained.list(recording, by_owner, &variance);
+    retained.list(recording, by_owner, &by_thread);
     Some(retained)
+}
+
+/// What is known of a thread beside its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfThread {
+    variance: f64,
+    n_arenas: u64,
 }
 
 impl Retained {
@@ -113,7 +124,7 @@ impl Retained {
         &mut self,
         recording: &Recording,
         by_owner: FxHashMap<u32, (f64, u64)>,
-        variance: &FxHashMap<u32, f64>,
+        by_thread: &FxHashMap<u32, OfThread>,
     ) {
         let mut threads: FxHashMap<u32, f64> = FxHashMap::default();
         for (owner, (bytes, n)) in by_owner {
@@ -123,9 +134,10 @@ impl Retained {
             self.stacks.push(StackShare { thread, stack, bytes: bytes.round() as u64, n });
         }
         let share = |(thread, bytes): (u32, f64)| {
-            let variance = variance.get(&thread).copied().unwrap_or_default();
+            let OfThread { variance, n_arenas } =
+                by_thread.get(&thread).copied().unwrap_or_default();
             let error_bytes = (Z_95 * variance.sqrt()).round() as u64;
-            ThreadShare { thread, bytes: bytes.round() as u64, error_bytes }
+            ThreadShare { thread, bytes: bytes.round() as u64, error_bytes, n_arenas }
         };
         self.threads = threads.into_iter().map(share).collect();
         self.threads.sort_by_key(|it| (std::cmp::Reverse(it.bytes), it.thread));

@@ -29,6 +29,7 @@ pub mod names;
 pub mod progress;
 mod room;
 mod rows;
+mod sentence;
 pub mod text;
 pub mod threads_now;
 pub mod trial;

@@ -8,10 +8,11 @@ mod words;
 
 use std::io::{self, Write};
 
-use super::{escape, names, units};
+use super::{escape, names, text, units};
 use crate::{
+    findings,
     footprint::{Arena, Container, Footprint, Row, RowKind},
-    trace::Target,
+    trace::{Recording, Target},
 };
 pub use changes::{Change, changes, write_changes};
 
@@ -47,6 +48,12 @@ pub fn write_text(now: &FootprintNow, out: &mut dyn Write) -> io::Result<()> {
     }
     for note in &footprint.notes {
         writeln!(out, "note: {}", escape::line(note))?;
+    }
+    let recording = Recording { target: target.clone(), ..Recording::default() };
+    let found = findings::findings_of(&recording, footprint);
+    if !found.is_empty() {
+        writeln!(out, "\nFindings\n{}", text::findings::lines(&recording, &found).trim_end())?;
+        writeln!(out, "hint: who made it so is told by `memtrace --pid {}`", target.pid)?;
     }
     Ok(())
 }

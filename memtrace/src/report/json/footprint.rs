@@ -10,6 +10,7 @@ use serde_json::Serializer;
 
 use super::{
     super::footprint::FootprintNow,
+    findings::Found,
     layout::Layout,
     shape::{SCHEMA, Target},
 };
@@ -21,6 +22,7 @@ struct Document<'r> {
     memtrace: &'static str,
     target: Target<'r>,
     footprint: Footprint<'r>,
+    findings: Vec<Found>,
 }
 
 /// A footprint, alone or in a report.
@@ -198,6 +200,7 @@ fn document(now: &FootprintNow) -> Document<'_> {
         memtrace: env!("CARGO_PKG_VERSION"),
         target: Target::of(&now.target),
         footprint: Footprint::of(&now.footprint, now.footprint.time_ns),
+        findings: Found::of_footprint(&now.target, &now.footprint),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod blocks;
 mod compare;
+mod findings;
 mod footprint;
 mod heap;
 mod heap_views;

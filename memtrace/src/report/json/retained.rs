@@ -30,7 +30,7 @@ impl Retained {
     /// `None` where that was not measured.
     pub(super) fn of(recording: &Recording) -> Option<Self> {
         let it = owners::retained(recording)?;
-        let thread = |&ThreadShare { thread, bytes, error_bytes }: &ThreadShare| {
+        let thread = |&ThreadShare { thread, bytes, error_bytes, .. }: &ThreadShare| {
             let tid = recording.ledger.threads().get(thread as usize)?.tid;
             Some(Thread { tid, bytes, error_bytes })
         };

@@ -11,7 +11,7 @@ use super::super::{
     rows, units,
 };
 use super::blocks::{Blocks, BlocksOfStack, BlocksOfThread, Trends};
-use super::{footprint::Footprint, retained::Retained};
+use super::{findings::Found, footprint::Footprint, retained::Retained};
 use crate::{
     footprint,
     ledger::{EndedBy, Metric, Sample, StackRow, ThreadRow},
@@ -37,6 +37,8 @@ pub(super) struct Report<'r> {
     footprint: Option<Footprint<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retained: Option<Retained>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    findings: Option<Vec<Found>>,
     notes: &'r [String],
     threads: Vec<Thread<'r>>,
     #[serde(serialize_with = "stacks")]
@@ -173,6 +175,7 @@ impl<'r> Report<'r> {
             first_footprint: recording.first_footprint.as_ref().map(footprint),
             footprint: recording.footprint.as_ref().map(footprint),
             retained: Retained::of(recording),
+            findings: super::findings::of(recording),
             notes: &recording.notes,
             threads: threads(recording),
             stacks: recording,

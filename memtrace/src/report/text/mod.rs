@@ -1,10 +1,11 @@
 //! The end screen, for someone who has one minute.
 //!
-//! In: a recording, at its end or under way, and what to list stacks by. Out: what was traced, how much memory it
-//! obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit 100 columns and
+//! In: a recording, at its end or under way, and what to list stacks by. Out: what was traced, what is the matter with it
+//! and what to do, then how much memory it obtained, which threads and stacks obtained it, and what of all this was lost. Lines fit 100 columns and
 //! are some 50 at most, and 20 more each for what is resident and where calls of malloc were traced, except notes. Folded stacks and JSON have the whole.
 
 mod blocks;
+pub(super) mod findings;
 mod footprint;
 mod retained;
 mod stacks;
@@ -32,6 +33,7 @@ const LABEL: usize = 10;
 pub fn text_by(recording: &Recording, metric: Metric, colors: bool) -> String {
     let mut screen = Screen { text: String::new(), colors };
     what(recording, &mut screen);
+    findings::section(recording, &mut screen);
     how_much(recording, &mut screen);
     footprint::section(recording, &mut screen);
     retained::section(recording, &mut screen);
@@ -77,6 +79,12 @@ impl Screen {
     /// A line that begins with a word about it, and has as many parts as fit; the others go to lines below.
     fn labeled_parts(&mut self, label: &str, parts: &[String]) {
         self.parts(&format!("  {label:<LABEL$}"), parts, ",", 2 + LABEL);
+    }
+
+    /// Words after `begin`, in as many lines as they need; those below begin at column `indent`.
+    fn wrapped(&mut self, begin: &str, text: &str, indent: usize) {
+        let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        self.parts(begin, &words, "", indent);
     }
 
     /// Parts after `begin`, `between` behind each but the last, as many as fit; the others go to lines below that begin at

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Screen, names, rows, units};
 use crate::{
     ledger::{Metric, StackRow, Unit},
-    stacks::{Frame, StackId},
+    stacks::{Frame, FrameId, StackId},
     trace::Recording,
 };
 
@@ -59,7 +59,10 @@ pub(super) fn list(recording: &Recording, metric: Metric, screen: &mut Screen) {
 /// The frames of a stack below the line about it.
 pub(super) fn frames_of(recording: &Recording, stack: StackId, screen: &mut Screen) {
     let begin = " ".repeat(FRAMES_INDENT);
-    screen.parts(&begin, &frames(recording, stack), " ←", FRAMES_INDENT);
+    let mut frames: Vec<&Frame> = recording.frames_of(stack).collect();
+    frames.reverse();
+    let frames = shown_of(&frames);
+    screen.parts(&begin, &frames, " ←", FRAMES_INDENT);
 }
 
 fn about(recording: &Recording, metric: Metric, row: &StackRow) -> String {
@@ -79,9 +82,14 @@ fn about(recording: &Recording, metric: Metric, row: &StackRow) -> String {
     text
 }
 
-fn frames(recording: &Recording, stack: StackId) -> Vec<String> {
-    let mut frames: Vec<&Frame> = recording.frames_of(stack).collect();
-    frames.reverse();
+/// The frames that are shown of those that come with the innermost first.
+pub(super) fn frames(recording: &Recording, ids: impl Iterator<Item = FrameId>) -> Vec<String> {
+    let frames: Vec<&Frame> = ids.filter_map(|id| recording.frames.get(id.0 as usize)).collect();
+    shown_of(&frames)
+}
+
+/// What is shown of frames that come with the innermost first.
+fn shown_of(frames: &[&Frame]) -> Vec<String> {
     let is_method: Vec<bool> = frames.iter().map(|frame| frame.kind.is_method()).collect();
     let mut lines = Vec::new();
     let mut next = 0;
