@@ -3,6 +3,7 @@
 use crate::{
     footprint::{Arena, RowKind},
     ledger::Metric,
+    trace::Why,
 };
 
 use super::{
@@ -41,6 +42,10 @@ pub(super) fn n_arenas_of(evidence: &Evidence<'_>, thread: u32) -> u64 {
     share.map_or(0, |share| share.n_arenas)
 }
 
+fn has_ended(evidence: &Evidence<'_>) -> bool {
+    evidence.recording.end.as_ref().is_some_and(|end| end.why == Why::TargetEnded)
+}
+
 /// What a trim gives back at once, and what does it again and again.
 pub(super) fn trim(evidence: &Evidence<'_>) -> Vec<Remedy> {
     let returns = evidence.resident(RowKind::MallocReturnable);
@@ -49,13 +54,15 @@ pub(super) fn trim(evidence: &Evidence<'_>) -> Vec<Remedy> {
     }
     let mut remedies = Vec::new();
     if evidence.is_jvm_from(TRIMS_ITSELF) {
-        let pid = u64::from(evidence.recording.target.pid);
-        remedies.push(Remedy {
-            action: say![format!("now: jcmd {pid} System.trim_native_heap")],
-            returns: Some(returns..=returns),
-            rests_on: say!["whole free pages, counted arena by arena"],
-            compare: None,
-        });
+        if !has_ended(evidence) {
+            let pid = evidence.recording.target.pid;
+            remedies.push(Remedy {
+                action: say![format!("now: memtrace try trim {pid}")],
+                returns: Some(returns..=returns),
+                rests_on: say!["whole free pages, counted arena by arena"],
+                compare: None,
+            });
+        }
         remedies.push(Remedy {
             action: say!["for good: -XX:TrimNativeHeapInterval=5000 (17.0.9, 21.0.1 and later)"],
             returns: Some(returns / 10 * 8..=returns),
