@@ -248,13 +248,14 @@ pub fn dump(bytes: &[u8]) -> u64 {
     let sum: u64 = histogram.rows.iter().map(|row| row.n).sum();
     assert_eq!(sum, all.totals.n_objects);
     assert_eq!(histogram.rows, all.histogram);
-    assert!(all.totals.n_unreached <= all.totals.n_objects);
-    for dominator in &all.dominators {
+    assert!(all.totals.unreached.is_some_and(|it| it.n <= all.totals.n_objects));
+    let dominators = all.dominators.as_deref().expect("there is room for them");
+    for dominator in dominators {
         assert!(dominator.shallow_bytes <= dominator.retained_bytes, "{dominator:?}");
     }
     let found = heap::threads(bytes).and_then(|_| {
         heap::paths(bytes, None, |class| class.len().is_multiple_of(2))?;
-        all.dominators.iter().take(MAX_OBJECTS).try_for_each(|dominator| {
+        dominators.iter().take(MAX_OBJECTS).try_for_each(|dominator| {
             heap::paths(bytes, Some(dominator.id), |_| false)?;
             heap::object(bytes, dominator.id, false).map(|_| ())
         })

@@ -4,7 +4,7 @@ use memtrace_tests::{
     heap_dump::{HeapDump, heap, list, number, text},
     hprof::Format,
     java::system_jdk,
-    memtrace::Outcome,
+    memtrace::{Memtrace, Outcome},
     skip::skip,
     subject::Subject,
 };
@@ -66,4 +66,29 @@ fn of_a_cut_dump() {
     assert_eq!(outcome.code(), Some(3), "{}", outcome.stderr);
     let threads: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(threads["dump"]["truncated"], true, "{threads}");
+}
+
+/// With less memory than all takes, less is told of, never more memory taken; and it says so.
+#[test]
+fn little_memory() {
+    let (dump, truth) = HeapDump::made_up(Format::JDK_17, 100_000);
+    let with = |max_memory: &str| {
+        let arguments = ["--max-memory", max_memory, "--json", "-"];
+        let outcome = Memtrace::new().arg("heap").arg(dump.path()).args(arguments).run();
+        let report: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        (outcome.code(), report, outcome.stderr)
+    };
+    let (code, all, _) = with("1G");
+    assert_eq!(code, Some(0));
+    assert!(!list(&all, "dominators").is_empty() && !list(&all, "loaders").is_empty());
+    // 42 bytes for each object are needed for all, 32 for who refers to whom.
+    let (code, some, said) = with(&(truth.n_objects * 37).to_string());
+    assert_eq!((code, some.get("dominators")), (Some(3), None), "{said}");
+    assert!(said.contains("too little for what is retained"), "{said}");
+    assert_eq!(list(&some, "loaders"), list(&all, "loaders"));
+    assert_eq!(some["totals"].get("unreached_objects"), None);
+    let (code, least, said) = with("1M");
+    assert_eq!((code, least.get("loaders")), (Some(3), None), "{said}");
+    assert!(said.contains("too little for anything but a histogram"), "{said}");
+    assert_eq!(list(&least, "histogram"), list(&all, "histogram"));
 }

@@ -147,6 +147,13 @@ pub(crate) struct HeapArgs {
     /// Tell only of classes, or threads, whose name this regular expression matches
     #[arg(long, value_name = "REGEX")]
     pub(crate) filter: Option<String>,
+
+    /// Take no more memory than this for the one screen, `dominators` and `loaders`, the dump itself apart
+    ///
+    /// All takes about 40 bytes for each object. Where that is too much, what is retained is left out; where 32 bytes are
+    /// still too much, only a histogram is printed. The exit status is 3 then.
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    pub(crate) max_memory: Option<u64>,
 }
 
 #[derive(Debug, Args)]

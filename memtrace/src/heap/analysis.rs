@@ -21,10 +21,17 @@ pub struct Totals {
     pub shallow_bytes: u64,
     /// Roots.
     pub n_roots: u64,
-    /// Objects that no root reaches, though the dump has them.
-    pub n_unreached: u64,
+    /// Objects that no root reaches, though the dump has them; `None` where dominators are left out.
+    pub unreached: Option<Unreached>,
+}
+
+/// Objects that no root reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unreached {
+    /// How many.
+    pub n: u64,
     /// Their bytes.
-    pub unreached_bytes: u64,
+    pub bytes: u64,
 }
 
 /// What was found in a dump.
@@ -40,8 +47,8 @@ pub struct Analysis {
     pub loaders: LoaderReport,
     /// Classes that several class loaders have defined, those of the most copies first.
     pub duplicated: Vec<HistogramRow>,
-    /// Who retains the most.
-    pub dominators: Vec<Dominator>,
+    /// Who retains the most; `None` where there was no room to find out.
+    pub dominators: Option<Vec<Dominator>>,
 }
 
 /// An object that alone keeps others.
@@ -61,6 +68,8 @@ pub struct Dominator {
     pub retained_bytes: u64,
 }
 
+/// What an object takes at the most while dominators are found: as measured, of a heap with two references an object.
+const DOMINATORS_BYTES: u64 = 42;
 /// Dominators that are told of.
 const MAX_DOMINATORS: usize = 1000;
 
@@ -71,20 +80,33 @@ impl Analysis {
     ///
     /// Where it is none.
     pub fn read(dump: &[u8]) -> Result<Self, NoDump> {
-        let (heap, edges) = Heap::read(dump)?;
+        Self::read_within(dump, u64::MAX)
+    }
+
+    /// The same in `max_bytes` of memory, the dump itself apart: where they are too few for dominators, these are left out.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no dump, or they are too few for all but a [`Histogram`](super::Histogram).
+    pub fn read_within(dump: &[u8], max_bytes: u64) -> Result<Self, NoDump> {
+        let (heap, edges) = Heap::read_within(dump, max_bytes)?;
         let histogram = rows(&heap.classes, &heap.sizes);
         let loaders = loaders::report(&heap, &edges);
-        let dominators = Dominators::new(edges, |node| heap.bytes(node));
         let mut totals = totals(&heap, &histogram, loaders.all.len());
-        let alive = dominators.retained.first().copied().unwrap_or_default();
-        totals.unreached_bytes = totals.shallow_bytes.saturating_sub(alive);
-        let is_object = |node: u32| heap.as_class(node).is_none();
-        let reached = dominators.vertex.iter().skip(1).filter(|&&node| is_object(node)).count();
-        totals.n_unreached = totals.n_objects - reached as u64;
-        let dominators = biggest(&heap, &dominators);
+        let is_room = heap.n_objects() as u64 * DOMINATORS_BYTES <= max_bytes;
+        let dominators = is_room.then(|| Dominators::new(edges, |node| heap.bytes(node)));
+        totals.unreached = dominators.as_ref().map(|found| unreached(&heap, &totals, found));
+        let dominators = dominators.map(|found| biggest(&heap, &found));
         let duplicated = duplicated(&heap);
         Ok(Self { facts: heap.facts, totals, histogram, loaders, duplicated, dominators })
     }
+}
+
+fn unreached(heap: &Heap<'_>, totals: &Totals, found: &Dominators) -> Unreached {
+    let alive = found.retained.first().copied().unwrap_or_default();
+    let is_object = |node: &&u32| heap.as_class(**node).is_none();
+    let n_reached = found.vertex.iter().skip(1).filter(is_object).count() as u64;
+    Unreached { n: totals.n_objects - n_reached, bytes: totals.shallow_bytes.saturating_sub(alive) }
 }
 
 fn totals(heap: &Heap<'_>, histogram: &[HistogramRow], n_loaders: usize) -> Totals {

@@ -22,6 +22,9 @@ use super::{
 /// Number of a node.
 pub(super) type Node = u32;
 
+/// What an object takes at the most while the graph is made: as measured, of a heap with two references an object.
+const GRAPH_BYTES: u64 = 32;
+
 /// Loaders whose classes are never unloaded, besides the VM's own.
 const FOREVER: [&str; 4] = [
     "jdk.internal.loader.ClassLoaders$AppClassLoader",
@@ -53,6 +56,11 @@ pub(super) struct Heap<'d> {
 impl<'d> Heap<'d> {
     /// Reads a dump, and who refers to whom.
     pub(super) fn read(dump: &'d [u8]) -> Result<(Self, Edges), NoDump> {
+        Self::read_within(dump, u64::MAX)
+    }
+
+    /// The same, if `max_bytes` of memory will do.
+    pub(super) fn read_within(dump: &'d [u8], max_bytes: u64) -> Result<(Self, Edges), NoDump> {
         let records = Records::read(dump)?;
         let (mut parts, tally) = scan(dump, &records, true);
         let classes = histogram::classes(dump, &records, &parts, &tally);
@@ -61,6 +69,10 @@ impl<'d> Heap<'d> {
         let n: usize = parts.iter().map(|part| part.n_objects).sum();
         if u32::try_from(n + classes.len() + 1).is_err() {
             return Err(NoDump::TooMany(u32::MAX, "objects"));
+        }
+        let needed_bytes = n as u64 * GRAPH_BYTES;
+        if needed_bytes > max_bytes {
+            return Err(NoDump::NoRoom(needed_bytes));
         }
         let ids = Ids::new(parts.iter_mut().map(|part| std::mem::take(&mut part.ids)).collect());
         let mut roots = Vec::new();

@@ -33,6 +33,9 @@ pub enum NoDump {
     /// Objects are numbered with 32 bits.
     #[error("the heap dump has more than {0} {1}, which is more than can be told apart")]
     TooMany(u32, &'static str),
+    /// The memory that may be taken is too little for who refers to whom.
+    #[error("{0} bytes of memory are needed for anything but a histogram")]
+    NoRoom(u64),
 }
 
 /// A range of bytes of the dump that holds objects.

@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::{args::HeapArgs, failure::Failure, outputs};
 use crate::{
-    heap::{self, Analysis, DumpFacts, Histogram},
+    heap::{self, Analysis, DumpFacts, Histogram, NoDump},
     report::{heap as text, json},
 };
 use what::{Object, View, What};
@@ -25,9 +25,10 @@ pub(super) fn run(args: &HeapArgs) -> Result<ExitCode, Failure> {
     let json = args.json.as_deref().map(outputs::Output::find).transpose()?;
     let is_stdout_taken = args.json.as_deref().is_some_and(outputs::is_stdout);
     let dump = input::open(&what.file)?;
-    let shown = Shown { json, is_stdout_taken };
+    let max_bytes = args.max_memory.unwrap_or(u64::MAX);
+    let shown = Shown { json, is_stdout_taken, max_bytes };
     let name = what.file.display().to_string();
-    let facts = show(&what.view, &dump.bytes, &filter, shown)
+    let (facts, left_out) = show(&what.view, &dump.bytes, &filter, shown)
         .with_context(|| format!("failed to read {name}"))?;
     if let Some(why) = &dump.cut {
         outputs::to_stderr(&format!("memtrace: {name} was unpacked in part: {why}\n"));
@@ -35,6 +36,10 @@ pub(super) fn run(args: &HeapArgs) -> Result<ExitCode, Failure> {
     }
     if facts.is_truncated || facts.unreadable_bytes > 0 {
         outputs::to_stderr(&format!("memtrace: {name} was read in part: it is cut or damaged\n"));
+        return Ok(ExitCode::from(IN_PART));
+    }
+    if let Some(what) = left_out {
+        outputs::to_stderr(&format!("memtrace: --max-memory is too little for {what}\n"));
         return Ok(ExitCode::from(IN_PART));
     }
     Ok(ExitCode::SUCCESS)
@@ -53,7 +58,12 @@ impl Filter {
 struct Shown {
     json: Option<outputs::Output>,
     is_stdout_taken: bool,
+    /// Memory that may be taken.
+    max_bytes: u64,
 }
+
+/// What there was no memory for.
+type LeftOut = Option<&'static str>;
 
 impl Shown {
     fn write(
@@ -71,30 +81,17 @@ impl Shown {
     }
 }
 
-fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<DumpFacts> {
+fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<(DumpFacts, LeftOut)> {
+    let whole = |facts| Ok((facts, None));
     match view {
-        View::Histogram => {
-            let mut histogram = Histogram::read(dump)?;
-            histogram.rows.retain(|row| filter.has(&row.class));
-            let Histogram { facts, rows } = &histogram;
-            shown.write(
-                |out| json::write_heap_histogram(&histogram, out),
-                |out| text::write_histogram(facts, rows, out),
-            )?;
-            Ok(histogram.facts)
-        }
+        View::Histogram => histogram(dump, filter, shown).and_then(whole),
         View::Answer | View::Dominators | View::Loaders => {
-            let analysis = analyse(dump, filter)?;
-            let facts = analysis.facts.clone();
-            shown.write(
-                |out| json::write_heap(&analysis, out),
-                |out| match view {
-                    View::Dominators => text::write_dominators(&analysis.dominators, out),
-                    View::Loaders => text::write_loaders(&analysis.loaders.all, out),
-                    _ => text::write_text(&analysis, out),
-                },
-            )?;
-            Ok(facts)
+            match Analysis::read_within(dump, shown.max_bytes) {
+                Ok(analysis) => show_analysis(view, analysis, filter, shown),
+                Err(NoDump::NoRoom(_)) => histogram(dump, filter, shown)
+                    .map(|facts| (facts, Some("anything but a histogram"))),
+                Err(error) => Err(error.into()),
+            }
         }
         View::Threads => {
             let (facts, mut threads) = heap::threads(dump)?;
@@ -103,7 +100,7 @@ fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<DumpF
                 |out| json::write_heap_threads(&facts, &threads, out),
                 |out| text::write_threads(&threads, out),
             )?;
-            Ok(facts)
+            whole(facts)
         }
         View::Paths(object) => {
             let (facts, paths) = match object {
@@ -117,7 +114,7 @@ fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<DumpF
                 |out| json::write_heap_paths(&facts, &paths, out),
                 |out| text::write_paths(&paths, out),
             )?;
-            Ok(facts)
+            whole(facts)
         }
         View::Object(id) | View::References(id) => {
             let only_references = matches!(view, View::References(_));
@@ -127,16 +124,41 @@ fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<DumpF
                 |out| json::write_heap_object(&facts, &object, out),
                 |out| text::write_object(&object, out),
             )?;
-            Ok(facts)
+            whole(facts)
         }
     }
 }
 
-fn analyse(dump: &[u8], filter: &Filter) -> Result<Analysis> {
-    let mut analysis = Analysis::read(dump)?;
+fn histogram(dump: &[u8], filter: &Filter, shown: Shown) -> Result<DumpFacts> {
+    let mut histogram = Histogram::read(dump)?;
+    histogram.rows.retain(|row| filter.has(&row.class));
+    let Histogram { facts, rows } = &histogram;
+    shown.write(
+        |out| json::write_heap_histogram(&histogram, out),
+        |out| text::write_histogram(facts, rows, out),
+    )?;
+    Ok(histogram.facts)
+}
+
+fn show_analysis(
+    view: &View,
+    mut analysis: Analysis,
+    filter: &Filter,
+    shown: Shown,
+) -> Result<(DumpFacts, LeftOut)> {
     analysis.histogram.retain(|row| filter.has(&row.class));
     analysis.duplicated.retain(|row| filter.has(&row.class));
-    analysis.dominators.retain(|row| filter.has(&row.class));
+    analysis.dominators.iter_mut().for_each(|all| all.retain(|row| filter.has(&row.class)));
     analysis.loaders.all.retain(|row| filter.has(&row.class));
-    Ok(analysis)
+    shown.write(
+        |out| json::write_heap(&analysis, out),
+        |out| match (view, &analysis.dominators) {
+            (View::Dominators, Some(dominators)) => text::write_dominators(dominators, out),
+            (View::Dominators, None) => Ok(()),
+            (View::Loaders, _) => text::write_loaders(&analysis.loaders.all, out),
+            _ => text::write_text(&analysis, out),
+        },
+    )?;
+    let is_left_out = analysis.dominators.is_none() && *view != View::Loaders;
+    Ok((analysis.facts, is_left_out.then_some("what is retained")))
 }

@@ -15,6 +15,8 @@ pub use views::{
 
 /// Rows of the short tables of the one screen.
 const SHORT: usize = 5;
+/// What stands in the place of dominators where there was no room for them.
+pub(crate) const LEFT_OUT: &str = "left out: it takes more memory than --max-memory allows";
 /// Columns of what stands in one line.
 const WIDTH: usize = 100;
 
@@ -36,9 +38,9 @@ pub fn write_text(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
         units::things(totals.n_roots, "root"),
     )?;
     writeln!(out, "{}", sizes(facts))?;
-    if totals.n_unreached > 0 {
-        let n = units::things(totals.n_unreached, "object");
-        let bytes = units::bytes(totals.unreached_bytes);
+    if let Some(unreached) = totals.unreached.filter(|it| it.n > 0) {
+        let n = units::things(unreached.n, "object");
+        let bytes = units::bytes(unreached.bytes);
         writeln!(out, "{n} ({bytes}) are kept by the VM alone, or by nothing")?;
     }
     write_notes(facts, out)?;
@@ -60,7 +62,10 @@ pub fn write_text(analysis: &Analysis, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  {copies:>8} {n:>12} {bytes:>11}  {}", name(&row.class))?;
     }
     writeln!(out, "\nwhat retains the most")?;
-    write_dominators(&dominators[..dominators.len().min(SHORT)], out)
+    match dominators {
+        Some(dominators) => write_dominators(&dominators[..dominators.len().min(SHORT)], out),
+        None => writeln!(out, "  {LEFT_OUT}"),
+    }
 }
 
 /// How the sizes are known.

@@ -17,7 +17,8 @@ struct Document<'r> {
     leaks: Vec<Leak<'r>>,
     leaked_loaders: Vec<LeakedLoader<'r>>,
     duplicated_classes: Vec<Row<'r>>,
-    dominators: Vec<Dominator<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dominators: Option<Vec<Dominator<'r>>>,
     loaders: Vec<Loader<'r>>,
     histogram: Vec<Row<'r>>,
 }
@@ -52,8 +53,10 @@ struct Totals {
     loaders: u64,
     shallow_bytes: u64,
     roots: u64,
-    unreached_objects: u64,
-    unreached_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreached_objects: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreached_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -145,8 +148,8 @@ fn totals(totals: &heap::Totals) -> Totals {
         loaders: totals.n_loaders,
         shallow_bytes: totals.shallow_bytes,
         roots: totals.n_roots,
-        unreached_objects: totals.n_unreached,
-        unreached_bytes: totals.unreached_bytes,
+        unreached_objects: totals.unreached.map(|it| it.n),
+        unreached_bytes: totals.unreached.map(|it| it.bytes),
     }
 }
 
@@ -221,6 +224,7 @@ fn loader(it: &heap::LoaderRow) -> Loader<'_> {
 ///
 /// Only those of `out`.
 pub fn write_heap(analysis: &heap::Analysis, out: &mut dyn Write) -> io::Result<()> {
+    let dominators = analysis.dominators.as_ref();
     let document = Document {
         schema: SCHEMA,
         memtrace: env!("CARGO_PKG_VERSION"),
@@ -229,7 +233,7 @@ pub fn write_heap(analysis: &heap::Analysis, out: &mut dyn Write) -> io::Result<
         leaks: analysis.loaders.leaks.iter().map(leak).collect(),
         leaked_loaders: analysis.loaders.leaked.iter().map(leaked).collect(),
         duplicated_classes: analysis.duplicated.iter().map(row).collect(),
-        dominators: analysis.dominators.iter().map(dominator).collect(),
+        dominators: dominators.map(|found| found.iter().map(dominator).collect()),
         loaders: analysis.loaders.all.iter().map(loader).collect(),
         histogram: analysis.histogram.iter().map(row).collect(),
     };
