@@ -247,7 +247,12 @@ pub fn dump(bytes: &[u8]) -> u64 {
     };
     let sum: u64 = histogram.rows.iter().map(|row| row.n).sum();
     assert_eq!(sum, all.totals.n_objects);
-    assert_eq!(histogram.rows, all.histogram);
+    for (row, with_retained) in histogram.rows.iter().zip(&all.histogram) {
+        assert_eq!((&row.class, row.n), (&with_retained.class, with_retained.n));
+        let unreached = all.totals.unreached.map_or(0, |it| it.bytes);
+        let retained = with_retained.retained_bytes.unwrap_or_default();
+        assert!(retained.saturating_add(unreached) >= row.shallow_bytes, "{with_retained:?}");
+    }
     assert!(all.totals.unreached.is_some_and(|it| it.n <= all.totals.n_objects));
     let dominators = all.dominators.as_deref().expect("there is room for them");
     for dominator in dominators {

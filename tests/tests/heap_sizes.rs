@@ -124,6 +124,10 @@ fn retained_by_java_objects() {
             let found = dominators.find(|row| text(row, "class") == class);
             let retained = found.and_then(|row| row["retained_bytes"].as_u64());
             assert_eq!(retained, Some(want), "{what}: {class}: {found:?}");
+            // What the objects of a class retain together is the same where there is one.
+            let mut rows = list(report.value(), "histogram").iter();
+            let row = rows.find(|row| text(row, "class") == class).unwrap();
+            assert_eq!((number(row, "instances"), number(row, "retained_bytes")), (1, want));
         }
     }
 }

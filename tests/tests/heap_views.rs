@@ -90,5 +90,28 @@ fn little_memory() {
     let (code, least, said) = with("1M");
     assert_eq!((code, least.get("loaders")), (Some(3), None), "{said}");
     assert!(said.contains("too little for anything but a histogram"), "{said}");
-    assert_eq!(list(&least, "histogram"), list(&all, "histogram"));
+    let counts = |report: &Value| -> Vec<(String, u64, u64)> {
+        let row = |row: &Value| {
+            (text(row, "class").to_owned(), number(row, "instances"), number(row, "shallow_bytes"))
+        };
+        list(report, "histogram").iter().map(row).collect()
+    };
+    assert_eq!(counts(&least), counts(&all));
+}
+
+/// What the objects of a class retain together is told where it is asked for; what it is, `heap_sizes` knows.
+#[test]
+fn retained_by_class() {
+    let (dump, truth) = HeapDump::made_up(Format::JDK_17, 100_000);
+    let report = json(&heap(&["histogram", "--retained"], &dump.path()));
+    let rows = list(&report, "histogram");
+    for row in rows {
+        let (shallow, retained) = (number(row, "shallow_bytes"), number(row, "retained_bytes"));
+        assert!((shallow..=truth.shallow_bytes).contains(&retained), "{row}");
+    }
+    let plain = Memtrace::new().args(["heap", "histogram"]).arg(dump.path()).run();
+    let with = Memtrace::new().args(["heap", "histogram", "--retained"]).arg(dump.path()).run();
+    assert!(!plain.stdout.contains("retained") && with.stdout.contains("retained"));
+    let refused = Memtrace::new().args(["heap", "--retained"]).arg(dump.path()).run();
+    assert_eq!(refused.code(), Some(2), "{}", refused.stderr);
 }

@@ -148,6 +148,10 @@ pub(crate) struct HeapArgs {
     #[arg(long, value_name = "REGEX")]
     pub(crate) filter: Option<String>,
 
+    /// With `histogram`, tell also what the objects of each class retain together
+    #[arg(long)]
+    pub(crate) retained: bool,
+
     /// Take no more memory than this for the one screen, `dominators` and `loaders`, the dump itself apart
     ///
     /// All takes about 40 bytes for each object. Where that is too much, what is retained is left out; where 32 bytes are

@@ -1,11 +1,14 @@
 //! Everything that is told of a dump at once.
 
+use rustc_hash::FxHashMap;
+
 use super::{
     dominators::Dominators,
     graph::Heap,
     histogram::{DumpFacts, HistogramRow, rows, rows_of},
     loaders::{self, LoaderReport},
     records::NoDump,
+    retained::{NO_GROUP, by_group},
 };
 
 /// Sums over the whole dump.
@@ -90,12 +93,15 @@ impl Analysis {
     /// Where it is no dump, or they are too few for all but a [`Histogram`](super::Histogram).
     pub fn read_within(dump: &[u8], max_bytes: u64) -> Result<Self, NoDump> {
         let (heap, edges) = Heap::read_within(dump, max_bytes)?;
-        let histogram = rows(&heap.classes, &heap.sizes);
+        let mut histogram = rows(&heap.classes, &heap.sizes);
         let loaders = loaders::report(&heap, &edges);
         let mut totals = totals(&heap, &histogram, loaders.all.len());
         let is_room = heap.n_objects() as u64 * DOMINATORS_BYTES <= max_bytes;
         let dominators = is_room.then(|| Dominators::new(edges, |node| heap.bytes(node)));
         totals.unreached = dominators.as_ref().map(|found| unreached(&heap, &totals, found));
+        if let Some(found) = &dominators {
+            add_retained(&heap, found, &mut histogram);
+        }
         let dominators = dominators.map(|found| biggest(&heap, &found));
         let duplicated = duplicated(&heap);
         Ok(Self { facts: heap.facts, totals, histogram, loaders, duplicated, dominators })
@@ -107,6 +113,21 @@ fn unreached(heap: &Heap<'_>, totals: &Totals, found: &Dominators) -> Unreached 
     let is_object = |node: &&u32| heap.as_class(**node).is_none();
     let n_reached = found.vertex.iter().skip(1).filter(is_object).count() as u64;
     Unreached { n: totals.n_objects - n_reached, bytes: totals.shallow_bytes.saturating_sub(alive) }
+}
+
+/// Adds to each row what its objects retain together.
+fn add_retained(heap: &Heap<'_>, found: &Dominators, rows: &mut [HistogramRow]) {
+    let by_name: FxHashMap<&str, u32> =
+        rows.iter().map(|row| row.class.as_str()).zip(0..).collect();
+    let group_of: Vec<u32> = (0..heap.classes.len() as u32)
+        .map(|class| by_name.get(heap.classes.name(class)).copied().unwrap_or(NO_GROUP))
+        .collect();
+    let group = |node| heap.class_of(node).map_or(NO_GROUP, |class| group_of[class as usize]);
+    let sums = by_group(found, rows.len(), group);
+    drop(by_name);
+    for (row, sum) in rows.iter_mut().zip(sums) {
+        row.retained_bytes = Some(sum);
+    }
 }
 
 fn totals(heap: &Heap<'_>, histogram: &[HistogramRow], n_loaders: usize) -> Totals {

@@ -38,6 +38,8 @@ pub struct HistogramRow {
     pub n: u64,
     /// Bytes that they take.
     pub shallow_bytes: u64,
+    /// Bytes that would go with all of them, where that was found out.
+    pub retained_bytes: Option<u64>,
 }
 
 /// All classes with their instances.
@@ -120,6 +122,7 @@ pub(super) fn rows_of(
         n_classes,
         n,
         shallow_bytes,
+        retained_bytes: None,
     };
     by_name.iter().map(row).collect()
 }

@@ -17,6 +17,7 @@ mod objects;
 mod parallel;
 mod reach;
 mod records;
+mod retained;
 mod scan;
 mod sizes;
 mod tally;

@@ -5,7 +5,7 @@ mod what;
 
 use std::{io::Write, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use regex::Regex;
 
 use super::{args::HeapArgs, failure::Failure, outputs};
@@ -25,8 +25,11 @@ pub(super) fn run(args: &HeapArgs) -> Result<ExitCode, Failure> {
     let json = args.json.as_deref().map(outputs::Output::find).transpose()?;
     let is_stdout_taken = args.json.as_deref().is_some_and(outputs::is_stdout);
     let dump = input::open(&what.file)?;
+    if args.retained && what.view != View::Histogram {
+        return Err(anyhow!("--retained goes with the view histogram").into());
+    }
     let max_bytes = args.max_memory.unwrap_or(u64::MAX);
-    let shown = Shown { json, is_stdout_taken, max_bytes };
+    let shown = Shown { json, is_stdout_taken, max_bytes, retained: args.retained };
     let name = what.file.display().to_string();
     let (facts, left_out) = show(&what.view, &dump.bytes, &filter, shown)
         .with_context(|| format!("failed to read {name}"))?;
@@ -60,6 +63,8 @@ struct Shown {
     is_stdout_taken: bool,
     /// Memory that may be taken.
     max_bytes: u64,
+    /// Whether a histogram tells what is retained.
+    retained: bool,
 }
 
 /// What there was no memory for.
@@ -84,8 +89,8 @@ impl Shown {
 fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<(DumpFacts, LeftOut)> {
     let whole = |facts| Ok((facts, None));
     match view {
-        View::Histogram => histogram(dump, filter, shown).and_then(whole),
-        View::Answer | View::Dominators | View::Loaders => {
+        View::Histogram if !shown.retained => histogram(dump, filter, shown).and_then(whole),
+        View::Histogram | View::Answer | View::Dominators | View::Loaders => {
             match Analysis::read_within(dump, shown.max_bytes) {
                 Ok(analysis) => show_analysis(view, analysis, filter, shown),
                 Err(NoDump::NoRoom(_)) => histogram(dump, filter, shown)
@@ -153,6 +158,9 @@ fn show_analysis(
     shown.write(
         |out| json::write_heap(&analysis, out),
         |out| match (view, &analysis.dominators) {
+            (View::Histogram, _) => {
+                text::write_histogram(&analysis.facts, &analysis.histogram, out)
+            }
             (View::Dominators, Some(dominators)) => text::write_dominators(dominators, out),
             (View::Dominators, None) => Ok(()),
             (View::Loaders, _) => text::write_loaders(&analysis.loaders.all, out),

@@ -17,14 +17,19 @@ pub fn write_histogram<'r>(
     rows: impl IntoIterator<Item = &'r HistogramRow>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    writeln!(out, "{:>13} {:>16}  class", "instances", "bytes")?;
+    let mut rows = rows.into_iter().peekable();
+    let has_retained = rows.peek().is_some_and(|row| row.retained_bytes.is_some());
+    let retained = |text: &str| if has_retained { format!(" {text:>16}") } else { String::new() };
+    writeln!(out, "{:>13} {:>16}{}  class", "instances", "bytes", retained("retained"))?;
     let mut sum = (0, 0);
     for row in rows {
         sum = (sum.0 + row.n, sum.1 + row.shallow_bytes);
         let (n, bytes) = (units::count(row.n), units::count(row.shallow_bytes));
-        writeln!(out, "{n:>13} {bytes:>16}  {}", name(&row.class))?;
+        let kept = retained(&row.retained_bytes.map(units::count).unwrap_or_default());
+        writeln!(out, "{n:>13} {bytes:>16}{kept}  {}", name(&row.class))?;
     }
-    writeln!(out, "{:>13} {:>16}  in all", units::count(sum.0), units::count(sum.1))?;
+    let (n, bytes) = (units::count(sum.0), units::count(sum.1));
+    writeln!(out, "{n:>13} {bytes:>16}{}  in all", retained(""))?;
     write_notes(facts, out)
 }
 

@@ -98,6 +98,8 @@ struct Row<'r> {
     copies: u64,
     instances: u64,
     shallow_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retained_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -193,6 +195,7 @@ fn row(row: &heap::HistogramRow) -> Row<'_> {
         copies: row.n_classes,
         instances: row.n,
         shallow_bytes: row.shallow_bytes,
+        retained_bytes: row.retained_bytes,
     }
 }
 
