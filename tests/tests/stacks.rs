@@ -14,6 +14,8 @@ use memtrace_tests::{
 
 const MAGIC: u64 = 0x123000;
 const PAGE: u64 = 4096;
+/// More page faults than this of a small program are no samples, of which each is one in 64.
+const MAX_SAMPLED: u64 = 8;
 
 /// The innermost frames of dl_late.
 const LATE: [&str; 4] = ["main", "late_map", "late_inner", "mmap"];
@@ -111,7 +113,10 @@ fn untouched_pages() {
     let expected = gdb::stacks(&built("stack_alloca"), &[size]);
     let report = watch("stack_alloca", &[], &[]).report;
     assert_same("untouched", &report.stack_of_size(size), &expected[&size]);
-    assert_states("stack_alloca", &report, &[("truncated", 1), ("approximate", 0), ("broken", 0)]);
+    assert_states("stack_alloca", &report, &[("approximate", 0), ("broken", 0)]);
+    // A page fault in the same function that happens to be a sample has such a stack, too.
+    let n_truncated = report.stacks_that_are("truncated");
+    assert!((1..=MAX_SAMPLED).contains(&n_truncated), "{n_truncated}");
 }
 
 /// A stack with a page of callers that can't be read is not called complete.

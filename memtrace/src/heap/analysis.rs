@@ -37,6 +37,15 @@ pub struct Unreached {
     pub bytes: u64,
 }
 
+/// How much is to be found out.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Memory that may be taken, the dump itself apart: where it is too little for dominators, these are left out.
+    pub max_bytes: u64,
+    /// Whether what the objects of each class retain together is.
+    pub retained_by_class: bool,
+}
+
 /// What was found in a dump.
 #[derive(Clone, Debug)]
 pub struct Analysis {
@@ -83,15 +92,16 @@ impl Analysis {
     ///
     /// Where it is none.
     pub fn read(dump: &[u8]) -> Result<Self, NoDump> {
-        Self::read_within(dump, u64::MAX)
+        Self::read_as(dump, Wanted { max_bytes: u64::MAX, retained_by_class: true })
     }
 
-    /// The same in `max_bytes` of memory, the dump itself apart: where they are too few for dominators, these are left out.
+    /// The same as far as it is wanted.
     ///
     /// # Errors
     ///
-    /// Where it is no dump, or they are too few for all but a [`Histogram`](super::Histogram).
-    pub fn read_within(dump: &[u8], max_bytes: u64) -> Result<Self, NoDump> {
+    /// Where it is no dump, or memory is too little for all but a [`Histogram`](super::Histogram).
+    pub fn read_as(dump: &[u8], wanted: Wanted) -> Result<Self, NoDump> {
+        let max_bytes = wanted.max_bytes;
         let (heap, edges) = Heap::read_within(dump, max_bytes)?;
         let mut histogram = rows(&heap.classes, &heap.sizes);
         let loaders = loaders::report(&heap, &edges);
@@ -99,7 +109,7 @@ impl Analysis {
         let is_room = heap.n_objects() as u64 * DOMINATORS_BYTES <= max_bytes;
         let dominators = is_room.then(|| Dominators::new(edges, |node| heap.bytes(node)));
         totals.unreached = dominators.as_ref().map(|found| unreached(&heap, &totals, found));
-        if let Some(found) = &dominators {
+        if let Some(found) = dominators.as_ref().filter(|_| wanted.retained_by_class) {
             add_retained(&heap, found, &mut histogram);
         }
         let dominators = dominators.map(|found| biggest(&heap, &found));

@@ -24,7 +24,7 @@ mod tally;
 mod values;
 mod views;
 
-pub use analysis::{Analysis, Dominator, Totals, Unreached};
+pub use analysis::{Analysis, Dominator, Totals, Unreached, Wanted};
 pub use histogram::{DumpFacts, Histogram, HistogramRow};
 pub use loaders::{Holder, Leak, LeakedLoader, LoaderReport, LoaderRow};
 pub use objects::RootKind;

@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::{args::HeapArgs, failure::Failure, outputs};
 use crate::{
-    heap::{self, Analysis, DumpFacts, Histogram, NoDump},
+    heap::{self, Analysis, DumpFacts, Histogram, NoDump, Wanted},
     report::{heap as text, json},
 };
 use what::{Object, View, What};
@@ -28,8 +28,11 @@ pub(super) fn run(args: &HeapArgs) -> Result<ExitCode, Failure> {
     if args.retained && what.view != View::Histogram {
         return Err(anyhow!("--retained goes with the view histogram").into());
     }
-    let max_bytes = args.max_memory.unwrap_or(u64::MAX);
-    let shown = Shown { json, is_stdout_taken, max_bytes, retained: args.retained };
+    let wanted = Wanted {
+        max_bytes: args.max_memory.unwrap_or(u64::MAX),
+        retained_by_class: args.retained || json.is_some(),
+    };
+    let shown = Shown { json, is_stdout_taken, wanted, retained: args.retained };
     let name = what.file.display().to_string();
     let (facts, left_out) = show(&what.view, &dump.bytes, &filter, shown)
         .with_context(|| format!("failed to read {name}"))?;
@@ -61,8 +64,7 @@ impl Filter {
 struct Shown {
     json: Option<outputs::Output>,
     is_stdout_taken: bool,
-    /// Memory that may be taken.
-    max_bytes: u64,
+    wanted: Wanted,
     /// Whether a histogram tells what is retained.
     retained: bool,
 }
@@ -91,7 +93,7 @@ fn show(view: &View, dump: &[u8], filter: &Filter, shown: Shown) -> Result<(Dump
     match view {
         View::Histogram if !shown.retained => histogram(dump, filter, shown).and_then(whole),
         View::Histogram | View::Answer | View::Dominators | View::Loaders => {
-            match Analysis::read_within(dump, shown.max_bytes) {
+            match Analysis::read_as(dump, shown.wanted) {
                 Ok(analysis) => show_analysis(view, analysis, filter, shown),
                 Err(NoDump::NoRoom(_)) => histogram(dump, filter, shown)
                     .map(|facts| (facts, Some("anything but a histogram"))),
