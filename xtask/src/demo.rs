@@ -5,9 +5,11 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::Command,
-    time::SystemTime,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, bail};
@@ -31,10 +33,11 @@ pub(crate) const JAVA: [&str; 7] = [
     "-jar",
 ];
 
-/// How long the demo is traced, and how long the application goes on after its start-up, so that it is looked at while
-/// it still runs.
-const SECONDS: u32 = 15;
-const LINGER_SECONDS: u32 = 12;
+/// What the application says when its start-up and its scan are over, however slow the machine is.
+const IS_OVER: &str = "demo: scan finished";
+/// How long it is traced then, and how long it goes on, so that it is looked at while it still runs.
+const AFTERWARDS: Duration = Duration::from_secs(6);
+const LINGER_SECONDS: u32 = 30;
 
 /// What the demo leaves, and what it is.
 const FILES: [(&str, &str); 5] = [
@@ -60,12 +63,31 @@ pub(crate) fn run(repository: &Repository, policy: Policy) -> anyhow::Result<()>
     trace.arg("--flamegraph").arg(folder.join("demo.svg"));
     trace.arg("--json").arg(folder.join("demo.json"));
     trace.arg("-o").arg(folder.join("demo.mt"));
-    trace.arg("-d").arg(format!("{SECONDS}s"));
     let (jar_option, java) = JAVA.split_last().context("a command has words")?;
     let linger = format!("-Ddemo.linger={LINGER_SECONDS}");
-    run::run(trace.arg("--").args(java).arg(linger).arg(jar_option).arg(&jar))?;
+    follow(trace.arg("--").args(java).arg(linger).arg(jar_option).arg(&jar))?;
     save_report(&memtrace, &folder)?;
     list_files(&folder)
+}
+
+/// Runs memtrace, and ends the trace as Ctrl-C does when the start-up is over.
+#[expect(clippy::print_stdout, reason = "what memtrace prints, passed on")]
+fn follow(trace: &mut Command) -> anyhow::Result<()> {
+    let mut memtrace = trace.stdout(Stdio::piped()).spawn().context("failed to start memtrace")?;
+    let stdout = memtrace.stdout.take().context("memtrace's stdout is a pipe")?;
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("failed to read what memtrace printed")?;
+        println!("{line}");
+        if line == IS_OVER {
+            thread::sleep(AFTERWARDS);
+            run::run(run::as_root("kill").args(["-INT", &memtrace.id().to_string()]))?;
+        }
+    }
+    let status = memtrace.wait().context("failed to wait for memtrace")?;
+    if !status.success() {
+        bail!("memtrace ended with {status}");
+    }
+    Ok(())
 }
 
 /// Builds the application unless it is newer than its sources; returns the jar.
