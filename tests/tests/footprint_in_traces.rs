@@ -81,6 +81,7 @@ fn when_asked() {
     let mut subject = Subject::ready(&built("map_ops"), &[]);
     let tracing = Memtrace::of_process(subject.pid()).attached();
     tracing.signal(libc::SIGUSR1);
+    tracing.await_part("Resident memory after");
     let _said = subject.finish();
     let outcome = tracing.stop();
     assert!(subject.leave().success());

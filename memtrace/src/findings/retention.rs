@@ -15,6 +15,8 @@ use super::{
 const HEAP_BYTES: u64 = 64 << 20;
 /// So many arenas, none of which has much of the whole, are the matter themselves.
 const MANY_ARENAS: u64 = 12;
+/// The part of what is resident that malloc may keep free: a JVM that has just started, and is well, has a ninth.
+const MIN_RETAINED_PART: u64 = 6;
 /// The JVM trims by itself from this release on (JDK-8293114; 17.0.9, 21.0.1, 22).
 const TRIMS_ITSELF: u32 = 17;
 
@@ -84,7 +86,7 @@ pub(super) fn arena_retention(evidence: &Evidence<'_>) -> Option<Finding> {
     let malloc = evidence.footprint.malloc.as_ref()?;
     let explained = story::bytes(evidence).saturating_add(threads::bytes_of_compilers(evidence));
     let bytes = story::free_bytes(evidence).saturating_sub(explained);
-    if !evidence.is_much(bytes) || bytes < evidence.footprint.rss_bytes / 10 {
+    if !evidence.is_much(bytes) || bytes < evidence.footprint.rss_bytes / MIN_RETAINED_PART {
         return None;
     }
     let (confidence, doubts) = evidence.trust_in_owners();

@@ -15,6 +15,8 @@ use super::{
 
 /// Streams that a thread must have left for others to end.
 const MIN_LEFT: u64 = 500;
+/// Any start of an old Spring Boot leaves some tens of MiB so.
+const MIN_LEFT_BYTES: u64 = 64 << 20;
 /// Of those that were ended, the percentage that others ended.
 const MIN_LEFT_PERCENT: u64 = 50;
 /// What the names of the functions begin with that ask for a stream's memory (java.base/share/native/libzip/Inflater.c).
@@ -62,7 +64,7 @@ pub(super) fn inflaters_left_to_the_collector(evidence: &Evidence<'_>) -> Option
     let openers = openers(evidence);
     let bytes = openers.iter().map(|it| it.bytes).fold(0, u64::saturating_add);
     let first = openers.first()?;
-    if !evidence.is_much(bytes) {
+    if !evidence.is_much(bytes) || bytes < MIN_LEFT_BYTES {
         return None;
     }
     let call = trunk(evidence.recording, &first.stacks);
